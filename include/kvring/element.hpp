@@ -1,7 +1,6 @@
 // The element types of a cache: f32, f16 and bf16, as plain storage that host and device share.
 #pragma once
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 
@@ -21,11 +20,21 @@ struct bf16 {
   std::uint16_t bits = 0;
 };
 
+namespace detail {
+
+/// std::bit_cast, callable on the device without a compiler flag.
+template <class To, class From>
+KVRING_HD constexpr To bit_cast(From from) {
+  return __builtin_bit_cast(To, from);
+}
+
+}  // namespace detail
+
 /// Exact widening.
 KVRING_HD constexpr float to_f32(float x) { return x; }
 
 KVRING_HD constexpr float to_f32(bf16 x) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+  return detail::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
 
 KVRING_HD constexpr float to_f32(f16 x) {
@@ -33,24 +42,25 @@ KVRING_HD constexpr float to_f32(f16 x) {
   // One multiplication by 2^112 mends normals and subnormals alike; infinities and NaN need more.
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
-  const float scaled =
-      std::bit_cast<float>(magnitude) * std::bit_cast<float>(std::uint32_t{(127u + 112u) << 23});
-  const std::uint32_t finite = std::bit_cast<std::uint32_t>(scaled);
+  const float scaled = detail::bit_cast<float>(magnitude) *
+                       detail::bit_cast<float>(std::uint32_t{(127u + 112u) << 23});
+  const std::uint32_t finite = detail::bit_cast<std::uint32_t>(scaled);
   const std::uint32_t special = magnitude | 0x7f800000u;
-  return std::bit_cast<float>(sign | ((x.bits & 0x7c00u) == 0x7c00u ? special : finite));
+  return detail::bit_cast<float>(sign | ((x.bits & 0x7c00u) == 0x7c00u ? special : finite));
 }
 
 namespace detail {
 
-/// Round to nearest, ties to even; NaN becomes the canonical quiet NaN, as CUDA's conversion makes it.
+/// Round to nearest, ties to even; NaN becomes the canonical quiet NaN, as CUDA's conversion makes
+/// it.
 KVRING_HD constexpr std::uint16_t bf16_bits(float x) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t bits = bit_cast<std::uint32_t>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fffu;
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 KVRING_HD constexpr std::uint16_t f16_bits(float x) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t bits = bit_cast<std::uint32_t>(x);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   if (magnitude > 0x7f800000u) return 0x7fffu;
@@ -58,10 +68,11 @@ KVRING_HD constexpr std::uint16_t f16_bits(float x) {
   if (magnitude < 0x38800000u) {
     // Below 2^-14 the result is subnormal, a multiple of 2^-24. Adding 0.5, whose last bit is worth
     // 2^-24, lets the adder do the rounding.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+    const float shifted = bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
   }
-  // Rebias the exponent by -112 and round 13 bits away; a carry may run up to infinity, as it should.
+  // Rebias the exponent by -112 and round 13 bits away; a carry may run up to infinity, as it
+  // should.
   const std::uint32_t rebased = magnitude - (112u << 23);
   return static_cast<std::uint16_t>(sign | ((rebased + 0xfffu + ((rebased >> 13) & 1u)) >> 13));
 }

@@ -21,10 +21,8 @@ namespace detail {
 inline void put(std::string& out, std::string_view text) { out += text; }
 inline void put(std::string& out, char c) { out += c; }
 template <class Number>
-  requires std::integral<Number> || std::floating_point<Number>
-void put(std::string& out, Number value) {
-  out += std::to_string(value);
-}
+requires std::integral<Number> || std::floating_point<Number>
+void put(std::string& out, Number value) { out += std::to_string(value); }
 
 }  // namespace detail
 
