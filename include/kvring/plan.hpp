@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kvring/checks.hpp"
@@ -91,8 +92,9 @@ class Plan {
 
   /// Bytes of one K row and one V row of a layer.
   static constexpr std::int64_t row_bytes(std::int64_t layer) {
-    return with_kind<std::int64_t>(kind_of[layer], []<class Kind>() -> std::int64_t {
-      return 2 * Kind::heads.kv_dim() * static_cast<std::int64_t>(sizeof(Element));
+    return with_kind(kind_of[layer], [](auto kind) {
+      constexpr std::int64_t bytes = sizeof(Element);
+      return 2 * decltype(kind)::type::heads.kv_dim() * bytes;
     });
   }
 
@@ -139,19 +141,19 @@ class Plan {
     }(Kinds{});
   }
 
-  /// Calls f.template operator()<Kind>() for the kind of that index.
-  template <class Result, class F>
-  static constexpr Result with_kind(int kind, F&& f) {
-    return with_kind_of_list<Result>(kind, f, Kinds{});
+  /// f(std::type_identity<Kind>{}) for the kind of that index.
+  template <class F>
+  static constexpr auto with_kind(int kind, F&& f) {
+    return with_kind_of_list(kind, f, Kinds{});
   }
 
  private:
-  template <class Result, class F, class First, class... Rest>
-  static constexpr Result with_kind_of_list(int kind, F& f, TypeList<First, Rest...>) {
+  template <class F, class First, class... Rest>
+  static constexpr auto with_kind_of_list(int kind, F& f, TypeList<First, Rest...>) {
     if constexpr (sizeof...(Rest) > 0) {
-      if (kind > 0) return with_kind_of_list<Result>(kind - 1, f, TypeList<Rest...>{});
+      if (kind > 0) return with_kind_of_list(kind - 1, f, TypeList<Rest...>{});
     }
-    return f.template operator()<First>();
+    return f(std::type_identity<First>{});
   }
 };
 

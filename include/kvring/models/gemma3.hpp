@@ -4,15 +4,9 @@
 #include <cstdint>
 
 #include "kvring/hybrid.hpp"
+#include "kvring/rope.hpp"
 
 namespace kvring::models {
-
-/// Rotary embedding of a layer kind, NeoX pairing (i, i + dim / 2).
-struct Rope {
-  double theta = 10'000;
-  double scaling = 1;        // linear: positions are divided by it
-  std::int64_t rotated = 0;  // leading values of a head that rotate
-};
 
 /// What Gemma 3's layer kinds add to Layer. `QueryScalar`: attention scores are multiplied by its
 /// inverse square root.
