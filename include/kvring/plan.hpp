@@ -86,8 +86,9 @@ class Plan {
 
   /// Slots that layer `layer` gets for each sequence of up to `context` positions.
   static constexpr std::int64_t capacity(std::int64_t layer, std::int64_t context) {
-    return with_kind<std::int64_t>(
-        kind_of[layer], [&]<class Kind>() { return PlacementOf<Kind>::capacity(context); });
+    return with_kind(kind_of[layer], [&](auto kind) {
+      return PlacementOf<typename decltype(kind)::type>::capacity(context);
+    });
   }
 
   /// Bytes of one K row and one V row of a layer.
