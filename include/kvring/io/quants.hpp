@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 #include "kvring/element.hpp"
 #include "kvring/error.hpp"
@@ -60,27 +61,28 @@ constexpr const GgmlTypeInfo* find_type(GgmlType type) {
   return nullptr;
 }
 
-/// The entry of `type`. Throws Error with the number and the types that can be read.
-inline const GgmlTypeInfo& type_info(GgmlType type) {
+/// The entry of `type`. Throws Error with the number and the types that can be read; `where` is put
+/// in front of the message.
+inline const GgmlTypeInfo& type_info(GgmlType type, std::string_view where = {}) {
   const GgmlTypeInfo* info = find_type(type);
   if (info == nullptr) {
     std::string known;
     for (const GgmlTypeInfo& each : ggml_types) known += concat(" ", each.name);
-    fail("tensor type ", static_cast<std::uint32_t>(type), " can't be read; requantise to one of",
-         known);
+    fail(where, "tensor type ", static_cast<std::uint32_t>(type),
+         " can't be read; requantise to one of", known);
   }
   return *info;
 }
 
 /// Bytes of a row of `n` elements. Throws Error unless `n` is a multiple of the type's block and
-/// the result fits in 64 bits.
-inline std::uint64_t row_bytes(GgmlType type, std::uint64_t n) {
-  const GgmlTypeInfo& info = type_info(type);
-  require(n % info.block == 0, "a row of ", n, " elements is no multiple of the ", info.block,
-          " that a block of ", info.name, " holds");
+/// the result fits in 64 bits; `where` is put in front of the message.
+inline std::uint64_t row_bytes(GgmlType type, std::uint64_t n, std::string_view where = {}) {
+  const GgmlTypeInfo& info = type_info(type, where);
+  require(n % info.block == 0, where, "a row of ", n, " elements is no multiple of the ",
+          info.block, " that a block of ", info.name, " holds");
   std::uint64_t bytes = 0;
-  require(!__builtin_mul_overflow(n / info.block, std::uint64_t{info.bytes}, &bytes), "a row of ",
-          n, " elements of ", info.name, " has more than 2^64 bytes");
+  require(!__builtin_mul_overflow(n / info.block, std::uint64_t{info.bytes}, &bytes), where,
+          "a row of ", n, " elements of ", info.name, " exceeds 2^64 bytes");
   return bytes;
 }
 
