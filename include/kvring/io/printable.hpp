@@ -16,7 +16,7 @@ inline std::string printable(std::string_view text) {
   constexpr char digits[] = "0123456789abcdef";
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (i == most) return out + "…";
+    if (i == most) return out + "...";
     const auto c = static_cast<unsigned char>(text[i]);
     if (c >= 0x20 && c < 0x7f) {
       out += text[i];
