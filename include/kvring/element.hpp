@@ -79,9 +79,9 @@ KVRING_HD constexpr std::uint16_t f16_bits(float x) {
 
 }  // namespace detail
 
-/// Nearest value of type T, ties to even.
+/// Nearest value of type T, ties to even. Deleted for types that are no element of a cache.
 template <class T>
-KVRING_HD constexpr T from_f32(float x);
+KVRING_HD constexpr T from_f32(float x) = delete;
 template <>
 KVRING_HD constexpr float from_f32<float>(float x) {
   return x;
