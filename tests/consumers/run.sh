@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds and runs one tiny project for each way to use kvring: installed, fetched, as a subdirectory.
+# Each must work without any library that only kvring's tests and programs need.
+set -u
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+work="$root/build/consumers"
+passed=0
+failed=0
+
+rm -rf "$work"
+mkdir -p "$work"
+
+try() { # try NAME OPTION...: configure, build, run
+  local name="$1" generator=()
+  shift
+  ! command -v ninja > /dev/null || generator=(-G Ninja)
+  if cmake -S "$root/tests/consumers/$name" -B "$work/$name" "${generator[@]}" "$@" &&
+    cmake --build "$work/$name" && "$work/$name/consumer"; then
+    passed=$((passed + 1))
+    echo "ok    $name"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name"
+  fi
+}
+
+# Installing compiles nothing; a copy of the headers and three CMake files must be enough.
+cmake -S "$root" -B "$work/install" -DKVRING_BUILD_TESTS=OFF -DKVRING_BUILD_EXAMPLES=OFF \
+  -DKVRING_BUILD_BENCH=OFF -DCMAKE_INSTALL_PREFIX="$work/prefix" &&
+  cmake --install "$work/install" || failed=$((failed + 1))
+
+try find_package -DCMAKE_PREFIX_PATH="$work/prefix"
+try fetch_content -DFETCHCONTENT_SOURCE_DIR_KVRING="$root" -DFETCHCONTENT_FULLY_DISCONNECTED=ON
+try add_subdirectory -DKVRING_SOURCE="$root"
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
