@@ -134,7 +134,7 @@ fi
 
 if [ "$asan" = 1 ]; then
   # Real weights are left to the host run: here their cases skip themselves.
-  stage step "asan build" kvring_build host-asan
+  stage step "asan build" kvring_build host-asan suites
   for suite in $(suites_of host-asan .); do
     stage again "asan $suite" env -u KVRING_GEMMA3 -u KVRING_LONG \
       ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1 \
@@ -160,7 +160,7 @@ fi
 device_cases="$(cat tests/*/*_test.cu 2> /dev/null | grep -cE '^[[:space:]]*TEST_CASE')"
 if kvring_has_nvcc && [ "$quick" = 0 ]; then
   # Without a GPU too: the sources must compile with nvcc.
-  stage step "cuda build" kvring_build cuda
+  stage step "cuda build" kvring_build cuda programs device-suites
 fi
 if kvring_has_nvcc && kvring_has_gpu && [ "$quick" = 0 ]; then
   for suite in $(suites_of cuda -device$); do
