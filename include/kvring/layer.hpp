@@ -58,8 +58,8 @@ template <class Policy, class Storage, std::int64_t C, std::int64_t B, std::int6
 struct ResolveStorage {
   using type = Storage;  // written out
 };
-template <std::int64_t C, std::int64_t B, std::int64_t Tile>
-struct ResolveStorage<Dense, Deduced, C, B, Tile> {
+template <class Policy, std::int64_t C, std::int64_t B, std::int64_t Tile>
+requires(Policy::window == unbounded) struct ResolveStorage<Policy, Deduced, C, B, Tile> {
   using type = Full;
 };
 template <class Policy, std::int64_t C, std::int64_t B, std::int64_t Tile>
