@@ -80,7 +80,9 @@ def faults_of(name, text, headers, rungs):
                 yield f"includes <{included}>: only report headers may"
             if included.startswith("doctest") and section != "testing":
                 yield f"includes <{included}>: only testing/ may"
-            if re.match(r"CLI/|nlohmann/|benchmark/", included):
+            if included.startswith("nlohmann/") and section != "io":
+                yield f"includes <{included}>: only io/ and programs may"
+            if re.match(r"CLI/|benchmark/", included):
                 yield f"includes <{included}>: only programs may"
     if "<<<" in code and not name.startswith("kernels/launch"):
         yield "writes <<<: only kernels/launch may"
