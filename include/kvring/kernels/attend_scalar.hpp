@@ -1,0 +1,119 @@
+// Attention, stated plainly: one query head of one row a call, on host or device, for any shape and
+// element type. The faster kernels must agree with it; AttendHost does to the bit.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kvring/cache.hpp"
+#include "kvring/kernels/batch.hpp"
+#include "kvring/kernels/math.hpp"
+#include "kvring/kernels/tiles.hpp"
+
+namespace kvring {
+
+/// How scores are made of dot products: softcap * tanh(scale * q.k / softcap), or without a softcap
+/// (0) scale * q.k.
+struct Scores {
+  float scale = 1;
+  float softcap = 0;
+
+  KVRING_HD float operator()(float dot) const {
+    const float score = dot * scale;
+    return softcap == 0 ? score : softcap * tanh_f32(score / softcap);
+  }
+};
+
+/// Online softmax (Milakov and Gimelshein, 2018) over tiles of Tile keys, in f32. Sums run over the
+/// keys of a tile in `lanes` interleaved partial sums, so that a host compiler can vectorise them.
+inline constexpr std::int64_t lanes = 16;
+
+/// Running maximum and denominator of one row.
+struct SoftmaxState {
+  float maximum = -INFINITY;
+  float denominator = 0;
+
+  /// Takes a tile's scores within `range` to probabilities (0 outside of it) against the new
+  /// maximum, and returns the factor that what was accumulated before must be multiplied by.
+  template <std::int64_t Tile>
+  KVRING_HD float update(float* scores, TileRange range) {  // scores: [round_up(Tile, lanes)]
+    float highest[lanes], sums[lanes];
+    for (std::int64_t i = 0; i < lanes; ++i) {
+      highest[i] = maximum;
+      sums[i] = 0;
+    }
+    for (std::int64_t block = 0; block < Tile; block += lanes) {
+      for (std::int64_t i = 0; i < lanes; ++i) {
+        const std::int64_t j = block + i;
+        const float score = j >= range.begin && j < range.end ? scores[j] : -INFINITY;
+        highest[i] = score > highest[i] ? score : highest[i];
+      }
+    }
+    for (std::int64_t width = lanes / 2; width > 0; width /= 2) {
+      for (std::int64_t i = 0; i < width; ++i) {
+        highest[i] = highest[i + width] > highest[i] ? highest[i + width] : highest[i];
+      }
+    }
+    for (std::int64_t block = 0; block < Tile; block += lanes) {
+      for (std::int64_t i = 0; i < lanes; ++i) {
+        const std::int64_t j = block + i;
+        const float p = exp_f32(scores[j] - highest[0]);
+        scores[j] = j >= range.begin && j < range.end ? p : 0.0f;
+        sums[i] += scores[j];
+      }
+    }
+    for (std::int64_t width = lanes / 2; width > 0; width /= 2) {
+      for (std::int64_t i = 0; i < width; ++i) sums[i] += sums[i + width];
+    }
+    const float correction = exp_f32(maximum - highest[0]);  // 0 for the first tile: exp(-inf)
+    denominator = mul_add(denominator, correction, sums[0]);
+    maximum = highest[0];
+    return correction;
+  }
+};
+
+template <LayerPolicy Policy, std::int64_t Tile, class View>
+struct AttendScalar {
+  View cache;
+  Batch batch;
+  const float* q;  // [rows, q_heads, head_dim]
+  float* out;      // [rows, q_heads, head_dim], must not overlap q
+  Scores score;
+
+  /// `i` = row * q_heads + head.
+  KVRING_HD void operator()(std::int64_t i) const {
+    constexpr Heads heads = View::heads;
+    const std::int64_t row = i / heads.q;
+    const std::int64_t kv_head = i % heads.q / heads.group();
+    const Segment& segment = batch.segment_of(row);
+    const Position position = Batch::position(segment, row);
+    const KeyRange keys = visible_keys<Policy>(position);
+    const KeyRange tiles = visible_tiles<Policy, Tile>(position, position);
+    const float* query = q + i * heads.dim;  // [head_dim]
+    float* result = out + i * heads.dim;     // [head_dim]
+
+    for (std::int64_t d = 0; d < heads.dim; ++d) result[d] = 0;
+    SoftmaxState state;
+    float scores[round_up(Tile, lanes)] = {};
+    for (Position tile = tiles.begin; tile < tiles.end; tile = tile + Tile) {
+      const TileRange range = within_tile(keys, tile, Tile);
+      for (std::int64_t j = range.begin; j < range.end; ++j) {
+        const auto* key = cache.k + cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
+        float dot = 0;
+        for (std::int64_t d = 0; d < heads.dim; ++d) dot = mul_add(query[d], to_f32(key[d]), dot);
+        scores[j] = score(dot);
+      }
+      const float correction = state.template update<Tile>(scores, range);
+      for (std::int64_t d = 0; d < heads.dim; ++d) result[d] *= correction;
+      for (std::int64_t j = range.begin; j < range.end; ++j) {
+        const auto* value = cache.v + cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
+        for (std::int64_t d = 0; d < heads.dim; ++d) {
+          result[d] = mul_add(scores[j], to_f32(value[d]), result[d]);
+        }
+      }
+    }
+    for (std::int64_t d = 0; d < heads.dim; ++d) result[d] /= state.denominator;
+  }
+};
+
+}  // namespace kvring
