@@ -127,7 +127,10 @@ stage step "host build" kvring_build host
 for suite in $(suites_of host .); do
   stage suite "host $suite" timeout "$limit" "build/host/tests/$suite"
 done
-[ -n "$(suites_of host .)" ] || failed=$((failed + 1))
+[ -n "$(suites_of host .)" ] || {
+  kvring_say "no test suite was built: that is a failure"
+  failed=$((failed + 1))
+}
 if [ -f tests/programs/run.py ]; then
   stage suite "programs" timeout "$limit" python3 tests/programs/run.py
 fi

@@ -6,14 +6,15 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 work="$root/build/consumers"
 passed=0
 failed=0
+generator=()
+! command -v ninja > /dev/null || generator=(-G Ninja)
 
 rm -rf "$work"
 mkdir -p "$work"
 
 try() { # try NAME OPTION...: configure, build, run
-  local name="$1" generator=()
+  local name="$1"
   shift
-  ! command -v ninja > /dev/null || generator=(-G Ninja)
   if cmake -S "$root/tests/consumers/$name" -B "$work/$name" "${generator[@]}" "$@" &&
     cmake --build "$work/$name" && "$work/$name/consumer"; then
     passed=$((passed + 1))
@@ -25,8 +26,8 @@ try() { # try NAME OPTION...: configure, build, run
 }
 
 # Installing compiles nothing; a copy of the headers and three CMake files must be enough.
-cmake -S "$root" -B "$work/install" -DKVRING_BUILD_TESTS=OFF -DKVRING_BUILD_EXAMPLES=OFF \
-  -DKVRING_BUILD_BENCH=OFF -DCMAKE_INSTALL_PREFIX="$work/prefix" &&
+cmake -S "$root" -B "$work/install" "${generator[@]}" -DKVRING_BUILD_TESTS=OFF \
+  -DKVRING_BUILD_EXAMPLES=OFF -DKVRING_BUILD_BENCH=OFF -DCMAKE_INSTALL_PREFIX="$work/prefix" &&
   cmake --install "$work/install" || failed=$((failed + 1))
 
 try find_package -DCMAKE_PREFIX_PATH="$work/prefix"
