@@ -48,7 +48,7 @@ class LiveRange {
   constexpr void require_append(std::int64_t rows) const {
     if (may_append(rows)) return;
     if (rows < 0) fail("cannot append ", rows, " rows");
-    if (length_ + rows > context_) {
+    if (rows > context_ - length_) {
       fail("cannot append ", rows, " rows at position ", length_, ": the context holds ", context_,
            " positions; start again, or plan for a longer context");
     }
@@ -68,8 +68,7 @@ class LiveRange {
   constexpr void require_rewind_to(Position p) const {
     if (may_rewind_to(p)) return;
     if (p.value < 0 || p.value > length_) {
-      fail("cannot rewind to position ", p.value, ": the sequence holds positions 0 to ",
-           length_ - 1);
+      fail("cannot rewind to position ", p.value, ": the sequence holds ", length_, " positions");
     }
     fail("cannot rewind to position ", p.value, ": it must see position ", first_needed(p.value),
          ", but a ring of ", slots_, " slots that was written up to position ", written_ - 1,

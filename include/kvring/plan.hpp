@@ -124,11 +124,17 @@ class Plan {
   /// The longest context whose caches fit into `bytes`: cache_bytes(result) <= bytes, and one
   /// position more does not fit. 0 if nothing fits; `unbounded` if every layer is a ring that does.
   static constexpr std::int64_t max_context(std::int64_t bytes, std::int64_t sequences = 1) {
-    std::int64_t fits = 0, too_long = std::int64_t{1} << 40;
-    if (cache_bytes(too_long, sequences) <= bytes) return unbounded;
+    // Sequences all take the same. By doubling, no product leaves 64 bits.
+    const std::int64_t budget = smaller(bytes / sequences, std::int64_t{1} << 61);
+    std::int64_t fits = 0, too_long = 1;
+    while (cache_bytes(too_long) <= budget) {
+      fits = too_long;
+      too_long *= 2;
+      if (too_long > std::int64_t{1} << 40) return unbounded;
+    }
     while (too_long - fits > 1) {
       const std::int64_t middle = fits + (too_long - fits) / 2;
-      (cache_bytes(middle, sequences) <= bytes ? fits : too_long) = middle;
+      (cache_bytes(middle) <= budget ? fits : too_long) = middle;
     }
     return fits;
   }
