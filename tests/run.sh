@@ -50,7 +50,7 @@ stage() {
   log="$logs/${name//[ \/]/-}.log"
   printf '%-28s ' "$name"
   start=$SECONDS
-  "$@" > "$log" 2>&1 < /dev/null
+  { "$@" > "$log" 2>&1 < /dev/null; } 2> /dev/null # the shell's own word on a crash is no news
   code=$?
   seconds=$((SECONDS - start))
 
