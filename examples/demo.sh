@@ -55,7 +55,9 @@ kvring_build "$preset" kvring-generate > "$log" 2>&1 || {
   kvring_die "the build failed"
 }
 
-command=("$program" --model "$KVRING_GEMMA3" --prompt-file "$document" --tokens 64 --device "$device" "$@")
+command=("$program" --model "$KVRING_GEMMA3" --prompt-file "$document" "$@")
+case " $* " in *' --tokens'*) ;; *) command+=(--tokens 64) ;; esac
+case " $* " in *' --device'*) ;; *) command+=(--device "$device") ;; esac
 kvring_say "4. prefilling $document, then writing on:"
 printf '   '
 printf ' %q' "${command[@]}"

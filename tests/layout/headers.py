@@ -5,7 +5,8 @@ With g++: each .hpp by itself, included twice, all warnings as errors. Headers o
 section get no include path but ours, so they need neither CUDA nor CCCL nor Eigen; they must also
 compile within 1.5 s, the best of a few tries. With nvcc, where there is one: each section's headers,
 .hpp and .cuh, in one translation unit (its start-up would cost more than all the rest), without those
-that say fmt, which nvcc cannot read as C++20.
+that say fmt, which nvcc cannot read as C++20. Last, two units that include every .hpp must link: a
+function that is not inline would be defined twice.
 
     headers.py [--cccl DIR] [--jobs N] [--no-nvcc] [--table FILE]
 """
@@ -28,15 +29,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 INCLUDE = ROOT / "include"
 POLICY_SECONDS = 1.5
 TRIES = 5
+LIBRARIES = ["-fopenmp", "-DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_OMP",
+             "-isystem", "/usr/include/eigen3"]
 
 
 def gxx_command(policy, cccl):
     command = [os.environ.get("CXX", "g++"), "-std=c++20", "-Wall", "-Wextra", "-Werror",
                f"-I{INCLUDE}", "-x", "c++", "-c", "-O2", "-o", os.devnull]
     if not policy:
-        command += ["-fopenmp", "-DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_OMP"]
-        command += ["-isystem", str(cccl)] if cccl else []
-        command += ["-isystem", "/usr/include/eigen3"]
+        command += LIBRARIES + (["-isystem", str(cccl)] if cccl else [])
     return command
 
 
@@ -72,6 +73,21 @@ def nvcc_unit(nvcc, section, headers, folder):
     start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     return time.monotonic() - start, done.stdout + done.stderr, done.returncode == 0
+
+
+def link_two_units(cccl, headers):
+    """(seconds, report, right) of a program of two units that include everything."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        units = [pathlib.Path(folder) / "one.cpp", pathlib.Path(folder) / "two.cpp"]
+        text = "".join(f'#include "kvring/{name}"\n' for name in headers)
+        units[0].write_text(text, encoding="utf-8")
+        units[1].write_text(text + "int main() {}\n", encoding="utf-8")
+        command = [os.environ.get("CXX", "g++"), "-std=c++20", f"-I{INCLUDE}", "-DFMT_HEADER_ONLY",
+                   *LIBRARIES, *(["-isystem", str(cccl)] if cccl else [])]
+        done = subprocess.run([*command, *map(str, units), "-o", str(units[0].with_suffix(".out"))],
+                              capture_output=True, text=True, errors="replace")
+    return time.monotonic() - start, done.stderr, done.returncode == 0
 
 
 def main():
@@ -121,6 +137,10 @@ def main():
         command = gxx_command(False, options.cccl)
         for name, result in zip(rest, pool.map(lambda name: compile_alone(command, name), rest)):
             judge(f"g++   kvring/{name}", *result)
+
+        everything = [name for name in policy + rest if section[name] != "testing"]
+        judge("g++   all headers in two units, linked",
+              *link_two_units(options.cccl, everything))
 
         nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
         if nvcc and not options.no_nvcc:
