@@ -134,6 +134,18 @@ struct ModelHasAPattern {
   static_assert(HasPattern, "kvring: the model names no layers: add `using Layers = Hybrid<...>`");
 };
 
+template <std::int64_t Count>
+struct SharedCountIsNotNegative {
+  static_assert(Count >= 0, "kvring: shared layers below 0: use SharedKv<0> where none shares");
+};
+
+template <std::int64_t Reader, std::int64_t Layers>
+struct ReaderExists {
+  static_assert(Reader >= 0 && Reader < Layers,
+                "kvring: KV reader does not exist: Donor<Reader, From> names layers from 0 to the "
+                "layer count - 1");
+};
+
 template <std::int64_t Layer, std::int64_t Donor>
 struct DonorExists {
   static_assert(Donor >= 0 && Donor < Layer,

@@ -25,6 +25,8 @@ struct OwnKv {
 /// E).
 template <std::int64_t Count>
 struct SharedKv {
+  static_assert(check::all<check::SharedCountIsNotNegative<Count>>);
+
   template <class Layers>
   static constexpr auto donors() {
     auto donor = OwnKv::donors<Layers>();
@@ -50,6 +52,7 @@ template <class... Pairs>
 struct Donors {
   template <class Layers>
   static constexpr auto donors() {
+    static_assert(check::all<check::ReaderExists<Pairs::reader, Layers::layers>...>);
     auto donor = OwnKv::donors<Layers>();
     ((donor[Pairs::reader] = static_cast<int>(Pairs::from)), ...);
     return donor;
