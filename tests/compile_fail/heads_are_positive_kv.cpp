@@ -1,0 +1,13 @@
+// expect: kvring: q heads, kv heads and head dim must each be 1 or more
+// also: HeadsArePositive
+#include "kvring/layer.hpp"
+
+using namespace kvring;
+
+#ifdef KVRING_FIXED
+constexpr Heads heads{.q = 4, .kv = 1, .dim = 256};
+#else
+constexpr Heads heads{.q = 4, .kv = 0, .dim = 256};
+#endif
+using Global = Layer<Dense, heads>;
+static_assert(Global::heads == heads);
