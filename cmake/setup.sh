@@ -113,6 +113,7 @@ kvring_gpu_architecture() {
   esac
 }
 
+# Builds as much as it can, so that one broken program does not hide what the others say.
 kvring_build() {
   local preset="$1" targets=() architecture=
   shift
@@ -122,6 +123,7 @@ kvring_build() {
     cd "$kvring_root" &&
       cmake --preset "$preset" -DKVRING_CCCL_INCLUDE="$KVRING_CCCL_INCLUDE" \
         ${architecture:+-DCMAKE_CUDA_ARCHITECTURES="$architecture"} &&
-      cmake --build --preset "$preset" --parallel "$kvring_jobs" "${targets[@]}"
+      cmake --build --preset "$preset" --parallel "$kvring_jobs" "${targets[@]}" \
+        -- -k 0
   )
 }
