@@ -183,8 +183,11 @@ class Timeline {
     for (const LiveRange& range : ranges_) floor = std::max(floor, range.rewind_floor());
     return floor;
   }
-  constexpr void append(std::int64_t rows) {
+  constexpr void require_append(std::int64_t rows) const {
     for (const LiveRange& range : ranges_) range.require_append(rows);
+  }
+  constexpr void append(std::int64_t rows) {
+    require_append(rows);
     for (LiveRange& range : ranges_) range.append(rows);
   }
   constexpr void rewind_to(Position p) {

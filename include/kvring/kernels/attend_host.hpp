@@ -29,14 +29,14 @@ using Vector = float __attribute__((vector_size(vector_floats * sizeof(float))))
 
 /// mul_add in every lane. By intrinsics where they exist: no compiler finds them in a loop
 /// reliably.
-inline Vector mul_add(Vector a, Vector b, Vector c) {
+inline Vector mul_add_lanes(Vector a, Vector b, Vector c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__) && defined(__FMA__)
   return _mm256_fmadd_ps(a, b, c);
 #else
   for (int lane = 0; lane < vector_floats; ++lane) {
-    c[lane] = kvring::mul_add(a[lane], b[lane], c[lane]);
+    c[lane] = mul_add(a[lane], b[lane], c[lane]);
   }
   return c;
 #endif
@@ -70,7 +70,8 @@ inline void multiply_tile(const float* a, std::int64_t a_stride, const float* b,
       for (int n = 0; n < strip_vectors; ++n) row[n] = load(b + i * b_stride + column, n);
       for (int r = 0; r < Rows; ++r) {
         const Vector factor = Vector{} + a[r * a_stride + i];
-        for (int n = 0; n < strip_vectors; ++n) sums[r][n] = mul_add(factor, row[n], sums[r][n]);
+        for (int n = 0; n < strip_vectors; ++n)
+          sums[r][n] = mul_add_lanes(factor, row[n], sums[r][n]);
       }
     }
     for (int r = 0; r < Rows; ++r) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kvring/block.hpp"
 #include "kvring/hybrid.hpp"
 #include "kvring/rope.hpp"
 
@@ -29,6 +30,10 @@ struct Global : Layer<Dense, Shape> {
 /// Common to the family.
 struct Family {
   static constexpr const char* architecture = "gemma3";
+  static constexpr Block block{.activation = Activation::gelu_tanh,
+                               .qk_norm = true,
+                               .sandwich_norms = true,
+                               .scaled_embedding = true};
   static constexpr double norm_epsilon = 1e-6;
   static constexpr std::int64_t vocabulary = 262'144;
 };

@@ -1,0 +1,300 @@
+// Decoder: one chunk of tokens through all layers of a model, over proved caches.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kvring/block.hpp"
+#include "kvring/cache.hpp"
+#include "kvring/kernels/activation.hpp"
+#include "kvring/kernels/append.hpp"
+#include "kvring/kernels/attend_scalar.hpp"
+#include "kvring/kernels/batch.hpp"
+#include "kvring/kernels/norm.hpp"
+#include "kvring/kernels/rope.hpp"
+#include "kvring/kernels/rows.hpp"
+#include "kvring/model/weights.hpp"
+#include "kvring/scratch.hpp"
+
+namespace kvring {
+
+/// New tokens of one sequence: they continue what its timeline holds.
+struct NewTokens {
+  std::int64_t sequence = 0;
+  std::span<const std::int32_t> ids;
+};
+
+/// Of which rows of a chunk the logits will be asked for. What only other rows need is left out in
+/// the last layer.
+enum class Wanted { none, last, all };
+
+template <class PlanType, Backend B>
+class Decoder {
+ public:
+  using Plan = PlanType;
+  using Model = typename Plan::Model;
+
+  /// Allocates Plan::cache_bytes(context, sequences) and scratch_bytes(context, sequences) at once,
+  /// and nothing later. `chunk` may shorten the plan's.
+  Decoder(B backend, const Weights<Model, B>& weights, std::int64_t context,
+          std::int64_t sequences = 1, std::int64_t chunk = Plan::chunk)
+      : backend_(backend),
+        weights_(&weights),
+        chunk_(checked_chunk(chunk)),
+        layout_(context, chunk),
+        caches_(backend, context, sequences),
+        scratch_(backend, layout_.floats),
+        segments_(backend, sequences + 1),
+        ids_(backend, layout_.rows) {}
+
+  static constexpr std::int64_t scratch_bytes(std::int64_t context, std::int64_t sequences = 1,
+                                              std::int64_t chunk = Plan::chunk) {
+    const ScratchLayout<Plan> layout(context, chunk);
+    return layout.bytes() + (sequences + 1) * static_cast<std::int64_t>(sizeof(Segment)) +
+           layout.rows * static_cast<std::int64_t>(sizeof(std::int32_t));
+  }
+
+  std::int64_t chunk() const { return chunk_; }
+  std::int64_t context() const { return caches_.context(); }
+  std::int64_t vocabulary() const { return Model::vocabulary; }
+  Caches<Plan, B>& caches() { return caches_; }
+  Timeline<Plan>& timeline(std::int64_t sequence) { return caches_.timeline(sequence); }
+
+  /// Appends and attends the new tokens, chunk() rows of them at most in all. Everything is checked
+  /// before anything is written: what is refused has changed nothing.
+  void forward(std::span<const NewTokens> batch, Wanted wanted) {
+    const std::int64_t rows = accept(batch);
+    // A single sequence can leave out rows of the last layer; several want their own last rows.
+    first_wanted_ = 0;
+    if (batch.size() == 1 && wanted == Wanted::last) first_wanted_ = rows - 1;
+    if (batch.size() == 1 && wanted == Wanted::none) first_wanted_ = rows;
+    rows_ = rows;
+    upload(batch);
+
+    weights_->embedding.embed(
+        backend_, ids_.data(), rows,
+        Model::block.scaled_embedding ? std::sqrt(static_cast<float>(Model::hidden)) : 1.0f,
+        at(layout_.residual));
+    for (int kind = 0; kind < Plan::kinds; ++kind) {
+      Plan::with_kind(kind, [&](auto of) {
+        for_each(backend_, rows,
+                 RopeTable{.batch = batch_,
+                           .rope = decltype(of)::type::rope,
+                           .table = at(layout_.rope[static_cast<std::size_t>(kind)])});
+      });
+    }
+    for (std::int64_t layer = 0; layer < Plan::layers; ++layer) {
+      const bool last = layer == Plan::layers - 1;
+      Plan::with_kind(Plan::kind_of[static_cast<std::size_t>(layer)], [&](auto of) {
+        attention_block<typename decltype(of)::type>(layer, last ? first_wanted_ : 0);
+      });
+      feed_forward_block(layer, last ? first_wanted_ : 0);
+      if (probe) probe(layer, at(layout_.residual), rows);
+    }
+  }
+
+  /// Logits [vocabulary] of a row of the last forward, one that was wanted, into host memory.
+  void logits(std::int64_t row, float* out) {
+    logits(row, 1, at(layout_.logits));
+    backend_.to_host(out, at(layout_.logits),
+                     static_cast<std::size_t>(vocabulary()) * sizeof(float));
+  }
+
+  /// Logits of `count` rows at once, into memory of the back end: [count, vocabulary].
+  void logits(std::int64_t row, std::int64_t count, float* out) {
+    require(row >= first_wanted_ && row + count <= rows_, "logits of rows ", row, " to ",
+            row + count - 1, " were asked for, but rows ", first_wanted_, " to ", rows_ - 1,
+            " were computed");
+    for_each(backend_, count,
+             RmsNorm{.x = at(layout_.residual) + row * Model::hidden,
+                     .weight = weights_->final_norm.data(),
+                     .y = at(layout_.normed),
+                     .width = Model::hidden,
+                     .epsilon = epsilon});
+    weights_->embedding.logits(backend_, at(layout_.normed), count, out);
+  }
+
+  /// The row of the last forward after the final norm, [hidden]; valid after logits(row, ...).
+  const float* final_hidden() const { return scratch_.data() + layout_.normed; }
+
+  /// For tests: called after every layer with the residual stream [rows, hidden].
+  std::function<void(std::int64_t layer, const float* residual, std::int64_t rows)> probe;
+
+ private:
+  static constexpr float epsilon = static_cast<float>(Model::norm_epsilon);
+
+  static std::int64_t checked_chunk(std::int64_t chunk) {
+    require(chunk >= 1 && chunk <= Plan::chunk, "a chunk of ", chunk,
+            " rows was asked for, but this plan is proved for chunks of 1 to ", Plan::chunk,
+            "; ask for less, or compile a plan with a larger Chunk");
+    return chunk;
+  }
+
+  float* at(std::int64_t offset) { return scratch_.data() + offset; }
+
+  /// Checks a batch and moves the timelines. Returns its rows.
+  std::int64_t accept(std::span<const NewTokens> batch) {
+    require(!batch.empty(), "a forward pass of no tokens");
+    std::int64_t rows = 0;
+    std::vector<bool> seen(static_cast<std::size_t>(caches_.sequences()));
+    for (const NewTokens& tokens : batch) {
+      const auto count = static_cast<std::int64_t>(tokens.ids.size());
+      require(count >= 1, "a forward pass of no tokens for sequence ", tokens.sequence);
+      caches_.timeline(tokens.sequence).require_append(count);
+      require(!seen[static_cast<std::size_t>(tokens.sequence)], "sequence ", tokens.sequence,
+              " stands twice in a batch");
+      seen[static_cast<std::size_t>(tokens.sequence)] = true;
+      for (const std::int32_t id : tokens.ids) {
+        require(id >= 0 && id < vocabulary(), "token id ", id, " is outside the vocabulary of ",
+                vocabulary());
+      }
+      rows += count;
+    }
+    require(rows <= chunk_, "a forward pass of ", rows, " rows: chunks have at most ", chunk_);
+    return rows;
+  }
+
+  /// Segments and ids to the back end; moves the timelines.
+  void upload(std::span<const NewTokens> batch) {
+    host_segments_.clear();
+    std::vector<std::int32_t> ids;
+    ids.reserve(static_cast<std::size_t>(rows_));
+    for (const NewTokens& tokens : batch) {
+      Timeline<Plan>& timeline = caches_.timeline(tokens.sequence);
+      host_segments_.push_back({.sequence = tokens.sequence,
+                                .start = {timeline.length()},
+                                .first_row = static_cast<std::int64_t>(ids.size()),
+                                .rows = static_cast<std::int64_t>(tokens.ids.size())});
+      ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
+      timeline.append(host_segments_.back().rows);
+    }
+    const auto count = static_cast<std::int64_t>(host_segments_.size());
+    // What remains of a single segment in the last layer, as a batch of its own.
+    const Segment& first = host_segments_.front();
+    host_segments_.push_back({.sequence = first.sequence,
+                              .start = first.start + first_wanted_,
+                              .first_row = 0,
+                              .rows = first.rows - first_wanted_});
+    segments_.from_host(host_segments_.data(), count + 1);
+    ids_.from_host(ids.data(), rows_);
+    host_batch_ = {host_segments_.data(), count, rows_};
+    batch_ = {segments_.data(), count, rows_};
+  }
+
+  /// The batch from row `first` on, numbered from 0.
+  Batch tail(Batch batch, std::int64_t first) const {
+    if (first == 0) return batch;
+    return {batch.segments + batch.count, 1, batch.rows - first};
+  }
+
+  /// residual += attention(norm(residual)), for the rows from `first` on; every row is appended.
+  template <class Kind>
+  void attention_block(std::int64_t layer, std::int64_t first) {
+    constexpr Heads heads = Kind::heads;
+    const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
+    const std::int64_t rows = rows_, rest = rows - first;
+    const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(layer)]);
+    const float* angles = at(layout_.rope[kind]);
+    float* normed = at(layout_.normed);
+    float *q = at(layout_.q), *k = at(layout_.k), *v = at(layout_.v);
+
+    norm(at(layout_.residual), w.attention_norm, rows, normed);
+    w.k(backend_, normed, rows, k);
+    w.v(backend_, normed, rows, v);
+    if constexpr (Model::block.qk_norm) norm_heads(w.k_norm, rows * heads.kv, heads.dim, k);
+    rotate<Kind>(angles, rows, heads.kv, k);
+    const auto cache = caches_.template view<Kind>(layer);
+    for_each(backend_, rows,
+             Append<decltype(cache)>{.cache = cache, .batch = batch_, .k = k, .v = v});
+    if (rest == 0) return;
+
+    if (first > 0) {
+      for_each(
+          backend_, rest,
+          CopyRows{.from = normed + first * Model::hidden, .to = normed, .width = Model::hidden});
+    }
+    w.q(backend_, normed, rest, q);
+    if constexpr (Model::block.qk_norm) norm_heads(w.q_norm, rest * heads.q, heads.dim, q);
+    rotate<Kind>(angles + first * Kind::rope.rotated, rest, heads.q, q);
+    attend(backend_, typename Kind::Policy{}, KeyTile<Plan::key_tile>{}, cache,
+           tail(host_batch_, first), tail(batch_, first), q, at(layout_.attended),
+           Scores{.scale = static_cast<float>(1 / std::sqrt(Kind::query_scalar))});
+    w.out(backend_, at(layout_.attended), rest, at(layout_.added));
+    add(w.post_attention_norm, rest, at(layout_.residual) + first * Model::hidden);
+  }
+
+  /// residual += feed-forward(norm(residual)), for the rows from `first` on, in blocks whose gates
+  /// stay in the cache of the processor.
+  void feed_forward_block(std::int64_t layer, std::int64_t first) {
+    const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
+    float *gate = at(layout_.gate), *up = at(layout_.up), *normed = at(layout_.normed);
+    for (std::int64_t row = first; row < rows_; row += layout_.ffn_rows) {
+      const std::int64_t rows = smaller(layout_.ffn_rows, rows_ - row);
+      float* residual = at(layout_.residual) + row * Model::hidden;
+      norm(residual, w.ffn_norm, rows, normed);
+      w.gate(backend_, normed, rows, gate);
+      w.up(backend_, normed, rows, up);
+      if constexpr (Model::block.activation == Activation::gelu_tanh) {
+        for_each(backend_, rows, Gate<GeluTanh>{.up = up, .gate = gate, .width = Model::ffn});
+      } else {
+        for_each(backend_, rows, Gate<Silu>{.up = up, .gate = gate, .width = Model::ffn});
+      }
+      w.down(backend_, gate, rows, at(layout_.added));
+      add(w.post_ffn_norm, rows, residual);
+    }
+  }
+
+  void norm(const float* x, const Buffer<float, B>& weight, std::int64_t rows, float* y) {
+    for_each(
+        backend_, rows,
+        RmsNorm{
+            .x = x, .weight = weight.data(), .y = y, .width = Model::hidden, .epsilon = epsilon});
+  }
+  void norm_heads(const Buffer<float, B>& weight, std::int64_t heads, std::int64_t dim, float* x) {
+    for_each(backend_, heads,
+             RmsNorm{.x = x, .weight = weight.data(), .y = x, .width = dim, .epsilon = epsilon});
+  }
+  template <class Kind>
+  void rotate(const float* angles, std::int64_t rows, std::int64_t heads, float* x) {
+    for_each(backend_, rows,
+             RotateHeads{.table = angles,
+                         .x = x,
+                         .heads = heads,
+                         .head_dim = Kind::heads.dim,
+                         .rotated = Kind::rope.rotated});
+  }
+  /// residual += `added`, by way of `weight`'s norm where the family has one.
+  void add(const Buffer<float, B>& weight, std::int64_t rows, float* residual) {
+    if constexpr (Model::block.sandwich_norms) {
+      for_each(backend_, rows,
+               AddRmsNorm{.x = at(layout_.added),
+                          .weight = weight.data(),
+                          .y = residual,
+                          .width = Model::hidden,
+                          .epsilon = epsilon});
+    } else {
+      for_each(backend_, rows,
+               AddRows{.x = at(layout_.added), .y = residual, .width = Model::hidden});
+    }
+  }
+  B backend_;
+  const Weights<Model, B>* weights_;
+  std::int64_t chunk_;
+  ScratchLayout<Plan> layout_;
+  Caches<Plan, B> caches_;
+  Buffer<float, B> scratch_;
+  Buffer<Segment, B> segments_;
+  Buffer<std::int32_t, B> ids_;
+
+  // Of the last forward.
+  std::vector<Segment> host_segments_;
+  Batch host_batch_{}, batch_{};
+  std::int64_t rows_ = 0, first_wanted_ = 0;
+};
+
+}  // namespace kvring

@@ -1,0 +1,18 @@
+// Linear and Table: the two ways a model uses a matrix. Each back end has its own.
+#pragma once
+
+#include "kvring/config.hpp"
+
+namespace kvring {
+
+/// y = x W^T. Constructed from (backend, Matrix); called with (x [rows, in], rows, y [rows, out]).
+/// Both arrays have room for a multiple of ScratchLayout::row_group rows.
+template <class B>
+class Linear;
+
+/// Token embeddings, and the head that is tied to them. Constructed from (backend, Matrix).
+/// embed(ids, rows, scale, x); logits(x [rows, width], rows, y [rows, vocabulary]).
+template <class B>
+class Table;
+
+}  // namespace kvring

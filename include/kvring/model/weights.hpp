@@ -1,0 +1,98 @@
+// Weights of a model on a back end, and how they are read from whatever holds them.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kvring/buffer.hpp"
+#include "kvring/model/linear.hpp"
+#include "kvring/model/matrix.hpp"
+
+namespace kvring {
+
+template <Backend B>
+struct LayerWeights {
+  Buffer<float, B> attention_norm;       // [hidden]
+  Buffer<float, B> q_norm, k_norm;       // [head_dim], with qk_norm
+  Buffer<float, B> post_attention_norm;  // [hidden], with sandwich_norms
+  Buffer<float, B> ffn_norm;             // [hidden]
+  Buffer<float, B> post_ffn_norm;        // [hidden], with sandwich_norms
+  Linear<B> q, k, v, out;                // hidden to heads, and back
+  Linear<B> gate, up, down;              // hidden to ffn, and back
+};
+
+template <class Model, Backend B>
+struct Weights {
+  Table<B> embedding;  // [vocabulary, hidden], the head too
+  std::vector<LayerWeights<B>> layers;
+  Buffer<float, B> final_norm;  // [hidden]
+};
+
+/// Layer number of a tensor that belongs to the whole model.
+inline constexpr std::int64_t whole_model = -1;
+
+/// A place that weights come from. Names are llama.cpp's, without "blk.N." and ".weight".
+/// Both throw Error if the tensor is missing or of another shape.
+template <class S>
+concept WeightSource = requires(S source, std::int64_t layer, std::string_view name,
+                                std::int64_t n) {
+  { source.matrix(layer, name, n, n) } -> std::same_as<Matrix>;           // [out, in]
+  { source.vector(layer, name, n) } -> std::same_as<std::vector<float>>;  // [n]
+  source.done_with_layer(layer);  // its matrices are not read again
+};
+
+/// Reads a whole model. `source` must outlive the weights: the embedding stays where it is.
+template <class Model, Backend B, WeightSource Source>
+Weights<Model, B> load_weights(B backend, Source& source) {
+  using Layers = typename Model::Layers;
+  const auto vector = [&](std::int64_t layer, std::string_view name, std::int64_t size) {
+    const std::vector<float> values = source.vector(layer, name, size);
+    Buffer<float, B> buffer(backend, size);
+    buffer.from_host(values.data(), size);
+    return buffer;
+  };
+  const auto linear = [&](std::int64_t layer, std::string_view name, std::int64_t out,
+                          std::int64_t in) {
+    return Linear<B>(backend, source.matrix(layer, name, out, in));
+  };
+
+  Weights<Model, B> weights;
+  weights.embedding =
+      Table<B>(backend, source.matrix(whole_model, "token_embd", Model::vocabulary, Model::hidden));
+  weights.final_norm = vector(whole_model, "output_norm", Model::hidden);
+  weights.layers.resize(static_cast<std::size_t>(Layers::layers));
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    const auto load_layer = [&]<class Kind>(std::type_identity<Kind>, std::int64_t i) {
+      constexpr Heads heads = Kind::heads;
+      LayerWeights<B>& layer = weights.layers[static_cast<std::size_t>(i)];
+      layer.attention_norm = vector(i, "attn_norm", Model::hidden);
+      layer.q = linear(i, "attn_q", heads.q_dim(), Model::hidden);
+      layer.k = linear(i, "attn_k", heads.kv_dim(), Model::hidden);
+      layer.v = linear(i, "attn_v", heads.kv_dim(), Model::hidden);
+      layer.out = linear(i, "attn_output", Model::hidden, heads.q_dim());
+      if constexpr (Model::block.qk_norm) {
+        layer.q_norm = vector(i, "attn_q_norm", heads.dim);
+        layer.k_norm = vector(i, "attn_k_norm", heads.dim);
+      }
+      layer.ffn_norm = vector(i, "ffn_norm", Model::hidden);
+      layer.gate = linear(i, "ffn_gate", Model::ffn, Model::hidden);
+      layer.up = linear(i, "ffn_up", Model::ffn, Model::hidden);
+      layer.down = linear(i, "ffn_down", Model::hidden, Model::ffn);
+      if constexpr (Model::block.sandwich_norms) {
+        layer.post_attention_norm = vector(i, "post_attention_norm", Model::hidden);
+        layer.post_ffn_norm = vector(i, "post_ffw_norm", Model::hidden);
+      }
+      source.done_with_layer(i);
+    };
+    (load_layer(std::type_identity<typename Layers::template Kind<I>>{}, I), ...);
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(Layers::layers)>{});
+  return weights;
+}
+
+}  // namespace kvring

@@ -1,0 +1,71 @@
+// Scratch: what a forward pass works in, laid out and counted before anything is allocated.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "kvring/plan.hpp"
+#include "kvring/units.hpp"
+
+namespace kvring {
+
+/// Offsets, in floats, of the arrays that a chunk needs. Rows come in multiples of `row_group`,
+/// since matrices are multiplied so many rows at a time.
+template <class PlanType>
+struct ScratchLayout {
+  using Model = typename PlanType::Model;
+  static constexpr std::int64_t row_group = 4;
+  static constexpr std::int64_t ffn_block = 512;  // rows of the feed-forward block at a time
+
+  std::int64_t rows;      // of a chunk, rounded up
+  std::int64_t ffn_rows;  // of `gate` and `up`
+  std::int64_t residual;  // [rows, hidden]
+  std::int64_t normed;    // [rows, hidden]
+  std::int64_t added;     // [rows, hidden]: what a block adds to the residual
+  std::int64_t q;         // [rows, q_heads, head_dim] of the widest kind
+  std::int64_t k;         // [rows, kv_heads, head_dim] of the widest kind
+  std::int64_t v;         // [rows, kv_heads, head_dim]
+  std::int64_t attended;  // [rows, q_heads, head_dim]
+  std::int64_t gate;      // [ffn_rows, ffn]
+  std::int64_t up;        // [ffn_rows, ffn]
+  std::array<std::int64_t, PlanType::kinds> rope;  // [rows, rotated] of each kind
+  std::int64_t logits;                             // [vocabulary]
+  std::int64_t floats;                             // in all
+
+  /// For chunks of up to `chunk` rows in a context of `context` positions.
+  explicit constexpr ScratchLayout(std::int64_t context, std::int64_t chunk = PlanType::chunk)
+      : rows(round_up(smaller(context, chunk), row_group)), ffn_rows(smaller(rows, ffn_block)) {
+    std::int64_t q_dim = 0, kv_dim = 0;
+    std::array<std::int64_t, PlanType::kinds> rotated{};
+    for (int kind = 0; kind < PlanType::kinds; ++kind) {
+      PlanType::with_kind(kind, [&](auto of) {
+        using Kind = typename decltype(of)::type;
+        q_dim = larger(q_dim, Kind::heads.q_dim());
+        kv_dim = larger(kv_dim, Kind::heads.kv_dim());
+        rotated[kind] = Kind::rope.rotated;
+      });
+    }
+    std::int64_t end = 0;
+    const auto take = [&](std::int64_t count) {
+      const std::int64_t begin = end;
+      end += round_up(count, 16);  // 64 bytes
+      return begin;
+    };
+    residual = take(rows * Model::hidden);
+    normed = take(rows * Model::hidden);
+    added = take(rows * Model::hidden);
+    q = take(rows * q_dim);
+    k = take(rows * kv_dim);
+    v = take(rows * kv_dim);
+    attended = take(rows * q_dim);
+    gate = take(ffn_rows * Model::ffn);
+    up = take(ffn_rows * Model::ffn);
+    for (int kind = 0; kind < PlanType::kinds; ++kind) rope[kind] = take(rows * rotated[kind]);
+    logits = take(Model::vocabulary);
+    floats = end;
+  }
+
+  constexpr std::int64_t bytes() const { return floats * static_cast<std::int64_t>(sizeof(float)); }
+};
+
+}  // namespace kvring
