@@ -50,25 +50,31 @@ kvring_missing() {
   done
 }
 
+# Root may install; everyone else is told what to install. Without ccache and clang-format the rest
+# still works, so their absence is only said.
 kvring_packages() {
-  local wanted=(g++ cmake ninja-build ccache python3 python3-pip libfmt-dev libcli11-dev
-    libeigen3-dev nlohmann-json3-dev doctest-dev "$@")
-  local missing
+  local wanted=(g++ cmake ninja-build python3 python3-pip libfmt-dev libcli11-dev libeigen3-dev
+    nlohmann-json3-dev doctest-dev ccache "$@")
+  local missing vital cure package
   mapfile -t missing < <(kvring_missing "${wanted[@]}")
-  if [ "${#missing[@]}" -gt 0 ]; then
-    local cure="apt-get install -y --no-install-recommends ${missing[*]}"
-    command -v apt-get > /dev/null ||
-      kvring_die "missing, and there is no apt-get here to install it: ${missing[*]}"
-    [ "$(id -u)" = 0 ] || kvring_die "missing: ${missing[*]}. Install with: sudo $cure"
+  if [ "${#missing[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
     kvring_say "installing ${missing[*]}"
+    cure=(apt-get install -y --no-install-recommends "${missing[@]}")
     # Stale package lists name files that are gone: on failure refresh them and try again.
-    DEBIAN_FRONTEND=noninteractive $cure > /dev/null 2>&1 || {
-      apt-get update > /dev/null
-      DEBIAN_FRONTEND=noninteractive $cure > /dev/null
-    } || kvring_die "apt-get could not install ${missing[*]}"
+    DEBIAN_FRONTEND=noninteractive "${cure[@]}" > /dev/null 2>&1 ||
+      { apt-get update > /dev/null && DEBIAN_FRONTEND=noninteractive "${cure[@]}" > /dev/null; } ||
+      kvring_say "apt-get could not install them"
     mapfile -t missing < <(kvring_missing "${wanted[@]}")
-    [ "${#missing[@]}" -eq 0 ] || kvring_die "installed, but not found: ${missing[*]}"
   fi
+  vital=()
+  for package in "${missing[@]}"; do
+    case "$package" in
+      ccache | clang-format) kvring_say "without $package" ;;
+      *) vital+=("$package") ;;
+    esac
+  done
+  [ "${#vital[@]}" -eq 0 ] || kvring_die "missing: ${vital[*]}. Install with" \
+    "sudo apt-get install -y --no-install-recommends ${missing[*]}"
   local version
   version="$(cmake --version | sed -n '1s/[^0-9]*\([0-9.]*\).*/\1/p')"
   [ "$(printf '3.25\n%s\n' "$version" | sort -V | head -n 1)" = 3.25 ] ||

@@ -94,7 +94,7 @@ skip() { # skip NAME COUNT REASON
 }
 
 suites_of() { # suites_of PRESET PATTERN: the test executables that CMake knows, one a line
-  grep -E "$2" "build/$1/tests/suites.txt" 2> /dev/null
+  grep -E -e "$2" "build/$1/tests/suites.txt" 2> /dev/null
 }
 
 kvring_say "looking for what is needed"

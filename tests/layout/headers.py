@@ -5,7 +5,8 @@ With g++: each .hpp by itself, included twice, all warnings as errors. Headers o
 section get no include path but ours, so they need neither CUDA nor CCCL nor Eigen; they must also
 compile within 1.5 s, the best of a few tries. With nvcc, where there is one: each section's headers,
 .hpp and .cuh, in one translation unit (its start-up would cost more than all the rest), without those
-that say fmt, which nvcc cannot read as C++20. Last, two units that include every .hpp must link: a
+for the host alone, which are the ones that include fmt or Eigen: nvcc cannot read fmt 9 as C++20, nor
+Eigen 3.4 without warnings. Last, two units that include every .hpp must link: a
 function that is not inline would be defined twice.
 
     headers.py [--cccl DIR] [--jobs N] [--no-nvcc] [--table FILE]
@@ -50,18 +51,18 @@ def compile_alone(command, header):
     return time.monotonic() - start, done.stderr, done.returncode == 0
 
 
-def uses_fmt(header, seen=None):
-    """Does the header include fmt, itself or through others of ours?"""
+def host_only(header, seen=None):
+    """Does the header include fmt or Eigen, itself or through others of ours?"""
     seen = seen if seen is not None else set()
     seen.add(header)
     path = INCLUDE / "kvring" / header
     if not path.exists():
         return False
     included = [name for _, name in ladder.INCLUDE.findall(path.read_text(encoding="utf-8"))]
-    if any(name.startswith("fmt/") for name in included):
+    if any(name.startswith(("fmt/", "Eigen/")) for name in included):
         return True
     ours = [name.removeprefix("kvring/") for name in included if name.startswith("kvring/")]
-    return any(uses_fmt(name, seen) for name in ours if name not in seen)
+    return any(host_only(name, seen) for name in ours if name not in seen)
 
 
 def nvcc_unit(nvcc, section, headers, folder):
@@ -146,7 +147,7 @@ def main():
         if nvcc and not options.no_nvcc:
             units = {}
             for name in found:
-                if not uses_fmt(name) and not name.startswith("testing/"):
+                if not host_only(name) and not name.startswith("testing/"):
                     units.setdefault(section[name], []).append(name)
             with tempfile.TemporaryDirectory() as folder:
                 run = lambda item: nvcc_unit(nvcc, *item, pathlib.Path(folder))
