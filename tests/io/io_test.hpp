@@ -30,9 +30,14 @@ class TempFile {
 
   /// New bytes. A mapping of the old ones must be gone.
   void write(std::string_view bytes) {
-    std::ofstream out(path_, std::ios::binary | std::ios::trunc);
+    // Written over and cut to size: after truncation to nothing, some file systems write to the
+    // disk at once, which tens of thousands of files can't wait for.
+    std::fstream out(path_, std::ios::binary | std::ios::in | std::ios::out);
+    if (!out) out.open(path_, std::ios::binary | std::ios::out);
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    out.close();
     REQUIRE(out.good());
+    std::filesystem::resize_file(path_, bytes.size());
   }
 
  private:

@@ -50,6 +50,7 @@ class GgufFile {
   explicit GgufFile(const std::filesystem::path& path) : file_(path) { parse(); }
 
   const std::string& path() const { return file_.path(); }
+  const MappedFile& file() const { return file_; }
 
   bool has(std::string_view key) const { return keys_.contains(key); }
   const std::vector<GgufValue>& values() const { return values_; }

@@ -256,8 +256,7 @@ inline void dequantize(GgmlType type, const std::byte* src, float* dst, std::siz
   using namespace detail;
   switch (type) {
     case GgmlType::f32:
-      std::memcpy(dst, src, n * sizeof(float));
-      return;
+      return widen<float>(src, dst, n);
     case GgmlType::f16:
       return widen<f16>(src, dst, n);
     case GgmlType::bf16:

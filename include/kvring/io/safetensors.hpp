@@ -55,6 +55,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path) : file_(path) { parse(); }
 
   const std::string& path() const { return file_.path(); }
+  const MappedFile& file() const { return file_; }
 
   /// In the order in which they lie in the file.
   const std::vector<SafetensorsTensor>& tensors() const { return tensors_; }
@@ -138,7 +139,7 @@ class SafetensorsFile {
             "header length");
     std::vector<std::set<std::string>> open;
     const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-      require(depth <= 3, path(), ": the header is nested more than 3 deep");
+      require(depth <= 4, path(), ": the header is nested more than 4 deep");
       if (event == Json::parse_event_t::object_start) open.emplace_back();
       if (event == Json::parse_event_t::object_end) open.pop_back();
       if (event == Json::parse_event_t::key) {

@@ -42,6 +42,9 @@ class SpmTokenizer final : public Tokenizer {
         longest_ = std::max(longest_, vocabulary().text(id).size());
       }
     }
+    // Without it a space would become the bytes of U+2581, and never a space again.
+    require(plain_token(space) != none, file.path(),
+            ": the vocabulary has no token for the space, ", "U+2581");
     for (std::size_t byte = 0; byte < 256; ++byte) {
       require(byte_ids_[byte] != none, file.path(), ": the vocabulary has no token for byte ", byte,
               "; all 256 are needed, as <0x00> to <0xFF>");
