@@ -11,7 +11,13 @@ namespace kvring {
 /// Absolute index of a token in its sequence. Masks, RoPE and windows use nothing else.
 struct Position {
   std::int64_t value = 0;
-  friend constexpr auto operator<=>(Position, Position) = default;
+
+  // Written out: what <=> returns cannot be compared on a device.
+  KVRING_HD friend constexpr bool operator==(Position a, Position b) { return a.value == b.value; }
+  KVRING_HD friend constexpr bool operator<(Position a, Position b) { return a.value < b.value; }
+  KVRING_HD friend constexpr bool operator>(Position a, Position b) { return a.value > b.value; }
+  KVRING_HD friend constexpr bool operator<=(Position a, Position b) { return a.value <= b.value; }
+  KVRING_HD friend constexpr bool operator>=(Position a, Position b) { return a.value >= b.value; }
 };
 
 /// Index of a row in a cache. Only memory access uses it; only a storage turns a Position into one.

@@ -1,0 +1,14 @@
+// kvring for host compilers: everything that needs neither CUDA nor another library.
+#pragma once
+
+#include "kvring/block.hpp"
+#include "kvring/cache.hpp"
+#include "kvring/chunk.hpp"
+#include "kvring/element.hpp"
+#include "kvring/kernels/append.hpp"
+#include "kvring/kernels/attend_host.hpp"
+#include "kvring/kernels/attend_scalar.hpp"
+#include "kvring/kernels/batch.hpp"
+#include "kvring/models/gemma3.hpp"
+#include "kvring/plan.hpp"
+#include "kvring/scratch.hpp"
