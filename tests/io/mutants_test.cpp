@@ -223,7 +223,7 @@ std::string small_safetensors() {
   return io_test::raw(std::uint64_t{header.size()}) + header + std::string(48, '\x11');
 }
 
-void report(const char* what, const Mutants& mutants) {
+void report(const std::string& what, const Mutants& mutants) {
   MESSAGE(what, ": ", mutants.count(), " mutants, ", mutants.tally().read, " read, ",
           mutants.tally().refused, " refused");
   CHECK(mutants.tally().wrong == 0);

@@ -98,8 +98,8 @@ class GgufFile {
     const std::byte* magic = in.take(4, 1, "magic");
     require(std::memcmp(magic, "GGUF", 4) == 0, path(),
             " is not a GGUF file: it doesn't start with ", "\"GGUF\"");
-    const auto version = in.number<std::uint32_t>("version");
-    require(version == 3, path(), " has GGUF version ", version, ", supported: 3, little-endian");
+    const auto format = in.number<std::uint32_t>("version");
+    require(format == 3, path(), " has GGUF version ", format, ", supported: 3, little-endian");
     const auto tensors = in.number<std::uint64_t>("tensor count");
     const auto values = in.number<std::uint64_t>("metadata count");
     in.need(values, least_value, "metadata");
