@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -46,7 +47,8 @@ class Buffer {
 
  private:
   static T* allocate(const BackendType& backend, std::int64_t count) {
-    require(count >= 0, "a buffer of ", count, " elements");
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max() / sizeof(T);
+    require(count >= 0 && count <= most, "a buffer of ", count, " elements");
     if (count == 0) return nullptr;
     return static_cast<T*>(backend.allocate(static_cast<std::size_t>(count) * sizeof(T)));
   }

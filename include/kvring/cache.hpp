@@ -33,6 +33,19 @@ struct CacheView {
   }
 };
 
+namespace detail {
+
+/// Refuses a cache without a row, and one that takes more bytes than 64 bits count.
+inline void require_cache(std::int64_t context, std::int64_t slots, std::int64_t row_bytes,
+                          std::int64_t sequences) {
+  require(context >= 1, "a context of ", context, " positions; ask for 1 or more");
+  require(sequences >= 1, "caches for ", sequences, " sequences; ask for 1 or more");
+  require(slots <= unbounded / row_bytes / sequences, "out of memory: ", slots,
+          " rows a layer for each of ", sequences, " sequences; plan for a shorter context");
+}
+
+}  // namespace detail
+
 /// The cache of one layer, for `sequences` sequences: two arrays in one allocation.
 template <class PlacementType, Element T, Backend BackendType>
 class KvCache {
@@ -41,13 +54,20 @@ class KvCache {
 
   KvCache(BackendType backend, std::int64_t context, std::int64_t sequences)
       : slots_(PlacementType::capacity(context)),
-        half_(sequences * slots_ * PlacementType::heads.kv_dim()),
+        half_(elements(context, slots_, sequences)),
         memory_(backend, 2 * half_) {}
 
   View view() { return {memory_.data(), memory_.data() + half_, slots_}; }
   std::size_t bytes() const { return memory_.bytes(); }
 
  private:
+  /// Of K, and of V.
+  static std::int64_t elements(std::int64_t context, std::int64_t slots, std::int64_t sequences) {
+    constexpr std::int64_t row = PlacementType::heads.kv_dim();
+    detail::require_cache(context, slots, 2 * row * std::int64_t{sizeof(T)}, sequences);
+    return sequences * slots * row;
+  }
+
   std::int64_t slots_, half_;
   Buffer<T, BackendType> memory_;
 };
@@ -63,9 +83,9 @@ class Caches {
       CacheView<typename PlanType::template PlacementOf<Kind>::Storage, Kind::heads, Element>;
 
   Caches(BackendType backend, std::int64_t context, std::int64_t sequences) : context_(context) {
-    require(context >= 1, "a context of ", context, " positions; ask for 1 or more");
-    require(sequences >= 1, "caches for ", sequences, " sequences; ask for 1 or more");
     for (std::int64_t layer = 0; layer < PlanType::layers; ++layer) {
+      detail::require_cache(context, PlanType::capacity(layer, context), PlanType::row_bytes(layer),
+                            sequences);
       const std::int64_t bytes = PlanType::layer_bytes(layer, context, sequences);
       memory_[layer] =
           Buffer<Element, BackendType>(backend, bytes / static_cast<std::int64_t>(sizeof(Element)));
