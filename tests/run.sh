@@ -140,7 +140,7 @@ if [ "$asan" = 1 ]; then
   stage step "asan build" kvring_build host-asan suites
   for suite in $(suites_of host-asan .); do
     stage again "asan $suite" env -u KVRING_GEMMA3 -u KVRING_LONG \
-      ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1 \
+      ASAN_OPTIONS=strict_string_checks=1 \
       UBSAN_OPTIONS=print_stacktrace=1 timeout "$limit" "build/host-asan/tests/$suite"
   done
 fi
