@@ -1,0 +1,172 @@
+// Which engine answers to a file and to the options, and whether there is memory for it.
+#include "engine.hpp"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "kvring/model/decoder.hpp"
+#include "kvring/model/load_gguf.hpp"
+#include "model_choice.hpp"
+
+namespace kvring::programs {
+
+namespace {
+
+/// Types that the programs know, but may not run: for the error message.
+using KnownModels = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B,
+                             models::Gemma3_12B, models::Gemma3_27B>;
+
+template <class F, class... Model>
+void for_each_type(TypeList<Model...>, F f) {
+  (f(std::type_identity<Model>{}), ...);
+}
+
+std::int64_t count(std::string_view text, std::string_view word) {
+  std::int64_t n = 0;
+  for (std::size_t at = text.find(word); at != text.npos; at = text.find(word, at + 1)) ++n;
+  return n;
+}
+
+/// f(std::type_identity<Plan>{}) for the plan of the chosen model and element.
+template <class F>
+void with_plan(const GgufFile& file, const EngineOptions& options, F f) {
+  const std::string name = choose_model(file).name;
+  for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
+    if (name != Model::name) return;
+    for_each_type(TypeList<f32, f16, bf16>{}, [&]<class T>(std::type_identity<T>) {
+      if (options.cache == element_name<T>) f(std::type_identity<PlanOf<Model, T>>{});
+    });
+  });
+}
+
+/// Bytes of the weights in the memory of the device. On the host the embedding stays in the file.
+std::int64_t weight_bytes(const GgufFile& file) {
+  std::int64_t values = 0;
+  for (const GgufTensor& tensor : file.tensors()) {
+    if (tensor.name == "token_embd.weight") continue;
+    std::int64_t product = 1;
+    for (const std::uint64_t dim : tensor.dims) product *= static_cast<std::int64_t>(dim);
+    values += product;
+  }
+  return values * static_cast<std::int64_t>(sizeof(float));
+}
+
+/// The number after `label` in a file of lines "label: number kB", in bytes.
+std::int64_t proc_bytes(const char* path, std::string_view label, std::int64_t otherwise) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(label)) return 1024 * std::atoll(line.c_str() + label.size());
+  }
+  return otherwise;
+}
+
+std::int64_t host_free_bytes() {
+  constexpr auto unknown = std::numeric_limits<std::int64_t>::max();
+  std::int64_t free = proc_bytes("/proc/meminfo", "MemAvailable:", unknown);
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    const std::int64_t used = proc_bytes("/proc/self/status", "VmSize:", 0);
+    free = std::min(free, static_cast<std::int64_t>(limit.rlim_cur) - used);
+  }
+  return std::max<std::int64_t>(free, 0);
+}
+
+std::int64_t free_bytes(const EngineOptions& options) {
+#if defined(KVRING_CUDA)
+  if (options.device == "cuda") return cuda_free_bytes();
+#endif
+  (void)options;
+  return host_free_bytes();
+}
+
+template <class Plan>
+std::int64_t scratch_bytes(const EngineOptions& options, std::int64_t context) {
+  const auto logits = options.logit_rows * Plan::Model::vocabulary;
+  return Decoder<Plan, Host>::scratch_bytes(context, 1, options.chunk) +
+         logits * static_cast<std::int64_t>(sizeof(float));
+}
+
+}  // namespace
+
+void require_compiled(const EngineOptions& options) {
+#if !defined(KVRING_CUDA)
+  require(options.device == "host", "this program was built without CUDA: use --device host, or ",
+          "configure with the preset cuda");
+#endif
+  require(options.chunk <= compiled_chunk, "a chunk of ", options.chunk,
+          " rows was asked for, but this program is compiled for chunks of up to ", compiled_chunk);
+}
+
+ModelChoice choose_model(const GgufFile& file) {
+  ModelChoice chosen;
+  for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
+    if (chosen.name.empty() && gguf_differences<Model>(file).empty()) {
+      chosen = {Model::name, Model::vocabulary, Model::max_context};
+    }
+  });
+  if (!chosen.name.empty()) return chosen;
+
+  std::string nearest, differences, compiled;
+  for_each_type(KnownModels{}, [&]<class Model>(std::type_identity<Model>) {
+    constexpr std::string_view each = " in the type";
+    const std::string text = gguf_differences<Model>(file);
+    if (!nearest.empty() && count(text, each) >= count(differences, each)) return;
+    nearest = Model::name;
+    differences = text;
+  });
+  for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
+    compiled += concat(compiled.empty() ? "" : ", ", Model::name);
+  });
+  if (differences.empty()) {
+    fail(file.path(), " is a ", nearest, ", which this program is not compiled to run; it runs ",
+         compiled);
+  }
+  fail(file.path(), " is no model that this program runs (", compiled, "); the nearest type is ",
+       nearest, ", but ", differences);
+}
+
+MemoryReport memory_report(const GgufFile& file, const EngineOptions& options) {
+  MemoryReport report;
+  with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
+    report = kvring::memory_report<Plan>(options.context, 1,
+                                         scratch_bytes<Plan>(options, options.context));
+  });
+  return report;
+}
+
+void require_memory(const GgufFile& file, const EngineOptions& options) {
+  with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
+    const std::int64_t weights = weight_bytes(file), free = free_bytes(options);
+    const auto needed = [&](std::int64_t context) {
+      return weights + Plan::cache_bytes(context) + scratch_bytes<Plan>(options, context);
+    };
+    if (needed(options.context) <= free) return;
+    std::int64_t fits = 0, too_long = options.context;
+    while (too_long - fits > 1) {
+      const std::int64_t middle = fits + (too_long - fits) / 2;
+      (needed(middle) <= free ? fits : too_long) = middle;
+    }
+    fail("not enough memory for a context of ", options.context, ": caches take ",
+         Plan::cache_bytes(options.context), " bytes, scratch ",
+         scratch_bytes<Plan>(options, options.context), " and weights ", weights, ", in all ",
+         needed(options.context), ", but ", free, " are free; ",
+         fits == 0 ? std::string("no context fits, the weights alone may be too much")
+                   : concat("the longest context that fits is ", fits));
+  });
+}
+
+std::unique_ptr<Engine> make_engine(const GgufFile& file, const EngineOptions& options) {
+  require_compiled(options);
+#if defined(KVRING_CUDA)
+  if (options.device == "cuda") return make_cuda_engine(file, options);
+#endif
+  return make_host_engine(file, options);
+}
+
+}  // namespace kvring::programs

@@ -1,0 +1,68 @@
+// Engine: a model on a back end, its types hidden behind virtual functions, so that the programs
+// choose model, cache and device at run time. Which combinations exist is decided when the engine_*
+// files are compiled.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kvring/hybrid.hpp"
+#include "kvring/models/gemma3.hpp"
+#include "kvring/plan.hpp"
+
+namespace kvring {
+class GgufFile;
+}
+
+namespace kvring::programs {
+
+/// The model types that the programs run.
+using Models = TypeList<models::Gemma3_270M>;
+
+template <class Model, Element T>
+using PlanOf = Plan<Model, T, Chunk<4096>, Rewind<64>>;
+inline constexpr std::int64_t compiled_chunk = 4096;
+
+struct EngineOptions {
+  std::string device = "host";  // or "cuda"
+  std::string cache = "f32";    // or "f16", "bf16"
+  std::int64_t context = 0;     // positions
+  std::int64_t chunk = compiled_chunk;
+  std::int64_t logit_rows = 0;  // rows whose logits are made at once by prefill_all
+};
+
+/// One sequence in a model. Token ids are checked, and so is whether they fit, before any work.
+class Engine {
+ public:
+  /// Called with the share of a prompt that is done, 0...1.
+  using Progress = std::function<void(double)>;
+  /// Called with logits [rows, vocabulary], in host memory, of positions from `position` on.
+  using Rows = std::function<void(std::int64_t position, std::int64_t rows, const float* logits)>;
+
+  virtual ~Engine() = default;
+
+  /// Appends a prompt. Returns the path that it took, in words.
+  virtual std::string prefill(std::span<const std::int32_t> ids, const Progress& progress) = 0;
+  /// The same, and hands out the logits of every position, options.logit_rows of them at a time.
+  virtual std::string prefill_all(std::span<const std::int32_t> ids, const Rows& rows,
+                                  const Progress& progress) = 0;
+  /// Appends one token.
+  virtual void append(std::int32_t id) = 0;
+  /// Logits [vocabulary] of the last position, in host memory; valid until the next call.
+  virtual std::span<const float> logits() = 0;
+};
+
+/// Loads the weights of `file`, which must outlive the engine, and allocates all that the plan
+/// says.
+std::unique_ptr<Engine> make_host_engine(const GgufFile& file, const EngineOptions& options);
+
+#if defined(KVRING_CUDA)
+/// engine_cuda.cu: the same on the current device, and the bytes that are free on it.
+std::unique_ptr<Engine> make_cuda_engine(const GgufFile& file, const EngineOptions& options);
+std::int64_t cuda_free_bytes();
+#endif
+
+}  // namespace kvring::programs

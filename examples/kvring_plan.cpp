@@ -1,0 +1,93 @@
+// kvring-plan: what the caches of each model type take. No weights are needed.
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "kvring/model/decoder.hpp"
+#include "kvring/models/gemma3.hpp"
+#include "kvring/report.hpp"
+#include "program.hpp"
+
+using namespace kvring;
+using namespace kvring::programs;
+
+namespace {
+
+using Types = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B,
+                       models::Gemma3_12B, models::Gemma3_27B>;
+using Elements = TypeList<f32, f16, bf16>;
+// Chunk is part of a plan's type: rings are as long as it needs. So a choice is compiled.
+using Chunks = TypeList<Chunk<256>, Chunk<512>, Chunk<1024>, Chunk<2048>, Chunk<4096>>;
+
+template <class F, class... T>
+void for_each_type(TypeList<T...>, F f) {
+  (f(std::type_identity<T>{}), ...);
+}
+
+struct Options {
+  std::string type, cache = "bf16";
+  std::int64_t context = 0, sequences = 1, chunk = 4096;
+};
+
+template <class Model, class T, class ChunkType>
+void print_plan(const Options& o) {
+  require(o.context <= Model::max_context, "a context of ", o.context, " was asked for, but ",
+          Model::name, " goes up to ", Model::max_context);
+  using PlanType = Plan<Model, T, ChunkType, Rewind<64>>;
+  const std::int64_t scratch =
+      Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
+  print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
+}
+
+/// The names, or numbers, of the types in a list: "A, B, C".
+template <class List, class NameOf>
+std::string names(NameOf name_of) {
+  std::string out;
+  for_each_type(List{}, [&](auto type) { out += concat(out.empty() ? "" : ", ", name_of(type)); });
+  return out;
+}
+
+void plan(const Options& o) {
+  require_usage(o.context >= 1, "--context is ", o.context, ", wanted 1 or more");
+  require_usage(o.sequences >= 1 && o.sequences <= 1'000'000, "--sequences is ", o.sequences,
+                ", wanted 1 to 1000000");
+  require_usage(o.chunk >= 1, "--chunk is ", o.chunk, ", wanted 1 or more");
+  bool known_type = false, known_chunk = false;
+  for_each_type(Types{}, [&]<class Model>(std::type_identity<Model>) {
+    if (!o.type.empty() && o.type != Model::name) return;
+    if (o.type.empty() && o.context > Model::max_context) {
+      print(concat(Model::name, ": its longest context is ", Model::max_context, "\n\n"));
+      known_type = true;
+      return;
+    }
+    known_type = true;
+    for_each_type(Chunks{}, [&]<class ChunkType>(std::type_identity<ChunkType>) {
+      if (o.chunk != ChunkType::rows) return;
+      known_chunk = true;
+      for_each_type(Elements{}, [&]<class T>(std::type_identity<T>) {
+        if (o.cache == element_name<T>) print_plan<Model, T, ChunkType>(o);
+      });
+    });
+  });
+  require(known_type, "no model type is called ", o.type, "; there are ",
+          names<Types>([](auto type) { return decltype(type)::type::name; }));
+  require(known_chunk, "a chunk of ", o.chunk, " rows is not compiled; there are ",
+          names<Chunks>([](auto type) { return decltype(type)::type::rows; }));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("What the caches of each model type take, before anything is allocated.",
+               "kvring-plan");
+  app.add_option("--type", options.type, "model type; default: all");
+  app.add_option("--context", options.context, "positions of a sequence")->required();
+  app.add_option("--sequences", options.sequences)->capture_default_str();
+  app.add_option("--cache", options.cache, "element type of the caches")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--chunk", options.chunk, "most rows that are appended before they attend")
+      ->capture_default_str();
+  return run(app, argc, argv, [&] { plan(options); });
+}

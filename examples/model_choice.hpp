@@ -1,0 +1,38 @@
+// Everything about a model that can be said before its weights are read: which compiled type
+// answers to the file, what its plan takes, and whether that fits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine.hpp"
+#include "kvring/io/gguf.hpp"
+#include "kvring/report.hpp"
+
+namespace kvring::programs {
+
+/// Throws Error if this build has no such device, or no such chunk.
+void require_compiled(const EngineOptions& options);
+
+struct ModelChoice {
+  std::string name;
+  std::int64_t vocabulary = 0;
+  std::int64_t max_context = 0;
+};
+
+/// The type of Models that answers to a file. Throws Error, with the nearest type and the fields in
+/// which they differ, if none does.
+ModelChoice choose_model(const GgufFile& file);
+
+/// What the plan of the chosen type takes.
+MemoryReport memory_report(const GgufFile& file, const EngineOptions& options);
+
+/// Throws Error, with what is wanted, what is free and the longest context that would fit, unless
+/// there is memory for the weights and the plan.
+void require_memory(const GgufFile& file, const EngineOptions& options);
+
+/// Loads the model on the device that the options name.
+std::unique_ptr<Engine> make_engine(const GgufFile& file, const EngineOptions& options);
+
+}  // namespace kvring::programs
