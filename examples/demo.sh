@@ -22,7 +22,7 @@ case "${1:-}" in
     ;;
 esac
 if [ -z "$document" ]; then
-  document=/usr/share/common-licenses/GPL-3 # 5,400 tokens; Debian and Ubuntu ship it
+  document=/usr/share/common-licenses/GPL-3 # 7,563 tokens; Debian and Ubuntu ship it
   if [ ! -f "$document" ]; then
     mkdir -p "$kvring_root/build"
     document="$kvring_root/build/document.txt"
