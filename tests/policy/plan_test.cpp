@@ -85,6 +85,9 @@ struct Small {
   using Layers = Hybrid<5, Local, Wide, Global, Tail<Local, Local>>;
   using Sharing = SharedKv<1>;
 };
+struct WideFirst {
+  using Layers = Hybrid<2, Small::Wide, Small::Local>;
+};
 struct AllRings {
   using Local = Layer<Swa<4>, Heads{.q = 1, .kv = 1, .dim = 1}>;
   using Layers = Hybrid<3, Local>;
@@ -208,6 +211,13 @@ TEST_CASE("a timeline allows what every kind of layer allows") {
     CHECK(timeline.range_of_kind(kind).length() == 20);
     CHECK(timeline.range_of_kind(kind).written() == 20);
   }
+
+  Timeline<Plan<WideFirst, f16, Chunk<3>, Rewind<5>, KeyTile<4>>> wide_first(30);
+  for (int i = 0; i < 20; ++i) wide_first.append(1);
+  CHECK_THROWS_AS(wide_first.append(6), Error);  // the first kind would allow it
+  CHECK(wide_first.range_of_kind(0).length() == 20);
+  CHECK_THROWS_AS(wide_first.rewind_to({14}), Error);
+  CHECK(wide_first.range_of_kind(0).length() == 20);
 
   timeline.rewind_to({15});
   for (int kind = 0; kind < 3; ++kind) CHECK(timeline.range_of_kind(kind).length() == 15);

@@ -1,0 +1,327 @@
+#!/usr/bin/env python3
+"""Do the tests bite? Each mutant is the library with one mistake; a test must kill it.
+
+A mutant is a copy of include/ with exact textual replacements, each found exactly as often as stated.
+Its killer, one test file, is built against the copy and run. It is killed if the test then fails; or,
+where `proof` says so, if a static_assert of that very test file fails to compile. It survives if the
+test passes, and also if it neither compiles nor is refused by such a static_assert, or does not end.
+The killers are first built and run against the library as it is, where all must pass.
+
+Also checked here: every rule of checks.hpp has a case in tests/compile_fail that bears its name.
+
+    mutants.py [--jobs N] [NAME...]      NAME: only mutants whose name contains it
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+TESTS = pathlib.Path(__file__).resolve().parent
+ROOT = TESTS.parent
+CXX = os.environ.get("CXX", "g++")
+FLAGS = ["-std=c++20", "-O1", "-w", f"-I{TESTS}"]
+SECONDS = 300  # for one test to end
+
+
+@dataclass(frozen=True)
+class Edit:
+    header: str
+    old: str
+    new: str
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    edits: tuple
+    killer: str
+    proof: bool = False  # a static_assert of the killer may be what fails
+
+
+def mutant(name, header, old, new, killer, times=1, proof=False):
+    return Mutant(name, (Edit(header, old, new, times),), killer, proof)
+
+
+SCHEDULES = "worlds/schedules_test.cpp"
+LEGALITY = "worlds/legality_test.cpp"
+TILES = "worlds/tiles_test.cpp"
+BATCH = "worlds/batch_test.cpp"
+# The long walks add nothing where a short one kills.
+ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"]}
+
+SCALAR, HOST = "kernels/attend_scalar.hpp", "kernels/attend_host.hpp"
+READ_SCALAR = "cache.row(segment.sequence, tile + j)"
+READ_HOST = "cache.row(block.segment.sequence, tile)"
+WRITE = "cache.row(segment.sequence, Batch::position(segment, row))"
+
+MUTANTS = [
+    # Slots.
+    mutant("no modulo on read, scalar", SCALAR, READ_SCALAR,
+           "(segment.sequence * cache.slots + (tile + j).value) * heads.kv_dim()", SCHEDULES, 2),
+    mutant("no modulo on read, blocked", HOST, READ_HOST,
+           "(block.segment.sequence * cache.slots + tile.value) * heads.kv_dim()", SCHEDULES),
+    mutant("no modulo on write", "kernels/append.hpp", WRITE,
+           "(segment.sequence * cache.slots + Batch::position(segment, row).value) * width",
+           SCHEDULES),
+    mutant("capacity taken for ring size: slots of the type, not of the cache", "storage.hpp",
+           "{p.value % slots}", "{p.value % Slots}", SCHEDULES),
+    mutant("capacity taken for ring size: slots of the context", "plan.hpp",
+           "LiveRange(PlacementOf<Kind>::capacity(context),", "LiveRange(context,",
+           "policy/plan_test.cpp"),
+    mutant("capacity taken for ring size: a ring allocates the context", "layer.hpp",
+           "return smaller(context, Storage::slots);", "return context;",
+           "policy/layer_test.cpp"),
+    mutant("capacity is not cut to the context", "layer.hpp",
+           "return smaller(context, Storage::slots);", "return Storage::slots;",
+           "policy/layer_test.cpp"),
+    # Windows and masks.
+    mutant("W-1 for W", "policy.hpp", "query.value - (Window - 1)", "query.value - (Window - 2)",
+           SCHEDULES),
+    mutant("W+1 for W", "policy.hpp", "query.value - (Window - 1)", "query.value - Window",
+           SCHEDULES),
+    mutant("mask on slot, scalar", SCALAR, "visible_keys<Policy>(position)",
+           "visible_keys<Policy>({View::Storage::slot(position, cache.slots).value})", SCHEDULES),
+    mutant("mask on slot, blocked", HOST, ".first = segment->start + skipped,",
+           ".first = {View::Storage::slot(segment->start + skipped, cache.slots).value},",
+           SCHEDULES),
+    mutant("a query does not see its own key", "kernels/tiles.hpp",
+           "{Policy::first_visible(p), p + 1}", "{Policy::first_visible(p), p}", SCHEDULES),
+    mutant("a query sees the next key", "kernels/tiles.hpp",
+           "{Policy::first_visible(p), p + 1}", "{Policy::first_visible(p), p + 2}", SCHEDULES),
+    mutant("one window for all rows of a block", HOST,
+           "visible_keys<Policy>(first + row / heads.group())",
+           "visible_keys<Policy>(first + (count - 1))", SCHEDULES),
+    Mutant("values out of sight are multiplied by zero",
+           (Edit(HOST, "within_tile({Policy::first_visible(block.first), last + 1}, tile, Tile)",
+                 "TileRange{0, Tile}"),
+            Edit(HOST, "&scores[0][range.begin], keys, &scratch.v[range.begin][column]",
+                 "&scores[0][0], keys, &scratch.v[0][column]"),
+            Edit(HOST, "dims, range.end - range.begin,", "dims, Tile,")), SCHEDULES),
+    # Tiles.
+    mutant("tile count +1, at the end", "kernels/tiles.hpp", "last.value / Tile * Tile + Tile",
+           "last.value / Tile * Tile + 2 * Tile", TILES, proof=True),
+    mutant("tile count -1, at the end", "kernels/tiles.hpp", "last.value / Tile * Tile + Tile",
+           "last.value / Tile * Tile", SCHEDULES),
+    mutant("tile count +1, at the start", "kernels/tiles.hpp",
+           "{Policy::first_visible(first).value / Tile * Tile}",
+           "{Policy::first_visible(first).value / Tile * Tile - Tile}", SCHEDULES),
+    mutant("tile count -1, at the start", "kernels/tiles.hpp",
+           "{Policy::first_visible(first).value / Tile * Tile}",
+           "{Policy::first_visible(first).value / Tile * Tile + Tile}", SCHEDULES),
+    # Chunks and batches.
+    mutant("chunk start off by one, in a launch", "kernels/batch.hpp",
+           "segment.start + (row - segment.first_row)",
+           "segment.start + (row - segment.first_row) + 1", SCHEDULES),
+    mutant("chunk start off by one, in a schedule", "chunk.hpp", "{start_ + i * chunk_,",
+           "{start_ + i * chunk_ + 1,", "policy/chunk_test.cpp", proof=True),
+    mutant("the last chunk is never short", "chunk.hpp", "smaller(chunk_, rows_ - i * chunk_)",
+           "chunk_", "policy/chunk_test.cpp", proof=True),
+    mutant("a segment's first row is its neighbour's", "kernels/batch.hpp",
+           "segments[middle].first_row <= row", "segments[middle].first_row < row", BATCH),
+    mutant("kv heads taken in turn instead of by group", SCALAR,
+           "i % heads.q / heads.group()", "i % heads.kv", SCHEDULES),
+    # Softmax.
+    mutant("what was accumulated is not corrected for a new maximum", SCALAR,
+           "result[d] *= correction;", "result[d] *= 1;", SCHEDULES),
+    mutant("the denominator is not corrected for a new maximum", SCALAR,
+           "mul_add(denominator, correction, sums[0])", "denominator + sums[0]", SCHEDULES),
+    # Live ranges.
+    mutant("rewind floor too lenient by one", "live_range.hpp",
+           "written_ - slots_ + (window_ - 1)}", "written_ - slots_ + (window_ - 2)}", SCHEDULES),
+    mutant("rewind floor too strict by one", "live_range.hpp",
+           "written_ - slots_ + (window_ - 1)}", "written_ - slots_ + window_}", LEGALITY,
+           proof=True),
+    mutant("rewind floor from the length, not the high-water mark", "live_range.hpp",
+           "return {written_ - slots_ + (window_ - 1)}", "return {length_ - slots_ + (window_ - 1)}",
+           SCHEDULES),
+    mutant("high-water mark not advanced", "live_range.hpp",
+           "written_ = larger(written_, length_);", "", SCHEDULES),
+    mutant("high-water mark reset on rewind", "live_range.hpp",
+           "if (p.value == 0) written_ = 0;", "written_ = p.value;", SCHEDULES),
+    mutant("one row appended too many", "live_range.hpp", "rows <= appendable();",
+           "rows <= appendable() + 1;", SCHEDULES),
+    mutant("one row too few may be appended", "live_range.hpp", "rows <= appendable();",
+           "rows <= appendable() - (appendable() > 0);", LEGALITY, proof=True),
+    mutant("a timeline appends in some layers and then refuses", "plan.hpp",
+           "for (const LiveRange& range : ranges_) range.require_append(rows);", "",
+           "policy/plan_test.cpp"),
+    mutant("a timeline takes some layers back and then refuses", "plan.hpp",
+           "for (const LiveRange& range : ranges_) range.require_rewind_to(p);", "",
+           "policy/plan_test.cpp"),
+    # Deduction.
+    mutant("ring one short: W - 2 + max(C, B)", "layer.hpp",
+           "return window - 1 + larger(chunk, rewind);",
+           "return window - 2 + larger(chunk, rewind);", "policy/layer_test.cpp", proof=True),
+    mutant("ring one long: W + max(C, B)", "layer.hpp",
+           "return window - 1 + larger(chunk, rewind);", "return window + larger(chunk, rewind);",
+           "policy/layer_test.cpp", proof=True),
+    mutant("ring for the chunk alone", "layer.hpp", "return window - 1 + larger(chunk, rewind);",
+           "return window - 1 + chunk;", "policy/layer_test.cpp", proof=True),
+    mutant("ring not rounded to whole tiles", "layer.hpp",
+           "Ring<round_up(ring_slots_needed(Policy::window, C, B), Tile)>",
+           "Ring<ring_slots_needed(Policy::window, C, B)>", "policy/layer_test.cpp", proof=True),
+    # Plans.
+    mutant("max context one too long", "plan.hpp", "return fits;", "return fits + 1;",
+           "policy/plan_test.cpp"),
+    mutant("max context one too short", "plan.hpp", "return fits;", "return fits - (fits > 0);",
+           "policy/plan_test.cpp"),
+    mutant("a sharing layer is counted as if it owned a cache", "plan.hpp",
+           "return donor_of[layer] == layer;", "return donor_of[layer] <= layer;",
+           "policy/plan_test.cpp", proof=True),
+    mutant("donor one layer too early", "sharing.hpp", "j < owners;", "j < owners - 1;",
+           "policy/sharing_test.cpp", proof=True),
+    mutant("donor may be a layer that shares", "sharing.hpp", "j < owners;", "j < i;",
+           "policy/sharing_test.cpp", proof=True),
+    mutant("one layer too many shares", "sharing.hpp", "Layers::layers - Count;",
+           "Layers::layers - Count - 1;", "policy/sharing_test.cpp", proof=True),
+    mutant("the tail begins one layer late", "hybrid.hpp", "i - (Layers - Rest::size)",
+           "i - (Layers - Rest::size) - 1", "policy/hybrid_test.cpp", proof=True),
+    # Elements.
+    mutant("bf16 rounds ties up", "element.hpp", "(bits + 0x7fffu + ((bits >> 16) & 1u))",
+           "(bits + 0x8000u)", "policy/element_test.cpp"),
+    mutant("f16 truncates subnormals", "element.hpp", "bit_cast<float>(magnitude) + 0.5f",
+           "bit_cast<float>(magnitude & ~0x1fffu) + 0.5f", "policy/element_test.cpp"),
+]
+
+
+def run(command, seconds=SECONDS):
+    """(exit status or None if it did not end, its output)"""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                              timeout=seconds, env={**os.environ, "LC_ALL": "C"})
+        return done.returncode, done.stdout + done.stderr
+    except subprocess.TimeoutExpired:
+        return None, ""
+
+
+def build(killer, include, main_object, program):
+    return run([CXX, *FLAGS, f"-I{include}", str(TESTS / killer), str(main_object), "-o",
+                str(program)])
+
+
+def test(killer, program):
+    return run([str(program), "--abort-after=1", *ARGUMENTS.get(killer, [])])
+
+
+def apply(edits, include):
+    """Why an edit does not fit the library, or None."""
+    for edit in edits:
+        path = include / "kvring" / edit.header
+        text = path.read_text(encoding="utf-8")
+        found = text.count(edit.old)
+        if found != edit.times:
+            return f"{edit.header} has `{edit.old}` {found} times, not {edit.times}"
+        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+    return None
+
+
+def judge(mutant, folder, main_object):
+    """(killed?, how)"""
+    include = folder / "include"
+    shutil.copytree(ROOT / "include", include)
+    reason = apply(mutant.edits, include)
+    if reason:
+        return False, reason
+    code, report = build(mutant.killer, include, main_object, folder / "test")
+    if code is None:
+        return False, f"{mutant.killer} took too long to compile"
+    if code != 0:
+        refused = re.search(re.escape(mutant.killer) + r":\d+:\d+: error: static assertion failed",
+                            report)
+        if mutant.proof and refused:
+            return True, f"by a static_assert of {mutant.killer}"
+        return False, f"{mutant.killer} does not compile:\n{report[:2000]}"
+    code, report = test(mutant.killer, folder / "test")
+    if code is None:
+        return False, f"{mutant.killer} did not end"
+    if code == 0:
+        return False, f"{mutant.killer} passes"
+    return True, f"by {mutant.killer}"
+
+
+def pass_unchanged(killer, folder, main_object):
+    """Why a killer fails against the library as it is, or None."""
+    code, report = build(killer, ROOT / "include", main_object, folder / "test")
+    if code == 0:
+        code, report = test(killer, folder / "test")
+    return None if code == 0 else f"{killer} fails without a mutant:\n{report[-2000:]}"
+
+
+def rules_without_a_case():
+    text = (ROOT / "include" / "kvring" / "checks.hpp").read_text(encoding="utf-8")
+    rules = re.findall(r"^struct (\w+)", text, re.MULTILINE)
+    snake = {rule: re.sub(r"(?<!^)(?=[A-Z])", "_", rule).lower() for rule in rules}
+    cases = {path.stem for path in (TESTS / "compile_fail").glob("*.cpp")}
+    return len(rules), [rule for rule in rules if snake[rule] not in cases]
+
+
+def in_folder(root, index, f, *arguments):
+    folder = root / str(index)
+    folder.mkdir()
+    start = time.monotonic()
+    result = f(arguments[0], folder, *arguments[1:])
+    shutil.rmtree(folder)
+    return result, time.monotonic() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description="See the top of this file.")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    wanted = [m for m in MUTANTS
+              if not options.names or any(name in m.name for name in options.names)]
+    if len({m.name for m in MUTANTS}) != len(MUTANTS):
+        sys.exit("mutants.py: two mutants have one name")
+
+    killed = survived = 0
+    rules, missing = rules_without_a_case()
+    print(f"{rules} rules in checks.hpp, {len(missing)} without a compile-fail case")
+    for rule in missing:
+        print(f"FAIL  no case in tests/compile_fail is named after {rule}")
+    wrong = bool(missing) or rules == 0
+
+    with tempfile.TemporaryDirectory() as root, \
+            concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        root = pathlib.Path(root)
+        main_object = root / "main.o"
+        code, report = run([CXX, *FLAGS, "-c", str(TESTS / "main.cpp"), "-o", str(main_object)])
+        if code != 0:
+            sys.exit(f"mutants.py: tests/main.cpp does not compile:\n{report}")
+
+        # Longest first: the walks through the schedules take most of the time.
+        wanted.sort(key=lambda m: m.killer != SCHEDULES)
+        killers = list(dict.fromkeys(m.killer for m in wanted))
+        unchanged = [pool.submit(in_folder, root, f"unchanged-{i}", pass_unchanged, killer,
+                                 main_object) for i, killer in enumerate(killers)]
+        verdicts = [pool.submit(in_folder, root, i, judge, m, main_object)
+                    for i, m in enumerate(wanted)]
+        for killer, future in zip(killers, unchanged):
+            reason, seconds = future.result()
+            print(f"{'ok  ' if reason is None else 'FAIL'}      unchanged: {killer} ({seconds:.0f} s)")
+            if reason:
+                print(reason)
+                wrong = True
+        for m, future in zip(wanted, verdicts):
+            (dead, how), seconds = future.result()
+            killed += dead
+            survived += not dead
+            print(f"{'killed  ' if dead else 'survived'}  {m.name}: {how} ({seconds:.0f} s)",
+                  flush=True)
+    if not wanted:
+        print("no mutant was selected: that is a failure")
+    print(f"mutants: {killed} killed, {survived} survived")
+    sys.exit(1 if survived or wrong or not wanted else 0)
+
+
+if __name__ == "__main__":
+    main()
