@@ -32,9 +32,11 @@ struct ScratchLayout {
   std::int64_t logits;                             // [vocabulary]
   std::int64_t floats;                             // in all
 
-  /// For chunks of up to `chunk` rows in a context of `context` positions.
-  explicit constexpr ScratchLayout(std::int64_t context, std::int64_t chunk = PlanType::chunk)
-      : rows(round_up(smaller(context, chunk), row_group)), ffn_rows(smaller(rows, ffn_block)) {
+  /// For chunks of up to `chunk` rows, of `sequences` sequences of up to `context` positions.
+  constexpr ScratchLayout(std::int64_t context, std::int64_t sequences,
+                          std::int64_t chunk = PlanType::chunk)
+      : rows(round_up(smaller(context * sequences, chunk), row_group)),
+        ffn_rows(smaller(rows, ffn_block)) {
     std::int64_t q_dim = 0, kv_dim = 0;
     std::array<std::int64_t, PlanType::kinds> rotated{};
     for (int kind = 0; kind < PlanType::kinds; ++kind) {

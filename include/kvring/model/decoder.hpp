@@ -46,7 +46,7 @@ class Decoder {
       : backend_(backend),
         weights_(&weights),
         chunk_(checked_chunk(chunk)),
-        layout_(context, chunk),
+        layout_(context, sequences, chunk),
         caches_(backend, context, sequences),
         scratch_(backend, layout_.floats),
         segments_(backend, sequences + 1),
@@ -54,7 +54,7 @@ class Decoder {
 
   static constexpr std::int64_t scratch_bytes(std::int64_t context, std::int64_t sequences = 1,
                                               std::int64_t chunk = Plan::chunk) {
-    const ScratchLayout<Plan> layout(context, chunk);
+    const ScratchLayout<Plan> layout(context, sequences, chunk);
     return layout.bytes() + (sequences + 1) * static_cast<std::int64_t>(sizeof(Segment)) +
            layout.rows * static_cast<std::int64_t>(sizeof(std::int32_t));
   }

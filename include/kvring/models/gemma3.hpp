@@ -34,6 +34,7 @@ struct Family {
                                .qk_norm = true,
                                .sandwich_norms = true,
                                .scaled_embedding = true};
+  static constexpr bool norms_store_minus_one = true;  // in transformers' files
   static constexpr double norm_epsilon = 1e-6;
   static constexpr std::int64_t vocabulary = 262'144;
 };
