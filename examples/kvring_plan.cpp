@@ -1,5 +1,6 @@
 // kvring-plan: what the caches of each model type take. No weights are needed.
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <type_traits>
 
@@ -31,8 +32,6 @@ struct Options {
 
 template <class Model, class T, class ChunkType>
 void print_plan(const Options& o) {
-  require(o.context <= Model::max_context, "a context of ", o.context, " was asked for, but ",
-          Model::name, " goes up to ", Model::max_context);
   using PlanType = Plan<Model, T, ChunkType, Rewind<64>>;
   const std::int64_t scratch =
       Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
@@ -52,27 +51,35 @@ void plan(const Options& o) {
   require_usage(o.sequences >= 1 && o.sequences <= 1'000'000, "--sequences is ", o.sequences,
                 ", wanted 1 to 1000000");
   require_usage(o.chunk >= 1, "--chunk is ", o.chunk, ", wanted 1 or more");
-  bool known_type = false, known_chunk = false;
+  bool known_type = false, known_chunk = false, fits = false;
+  std::int64_t longest = 0;
+  for_each_type(Chunks{}, [&](auto type) {
+    known_chunk = known_chunk || decltype(type)::type::rows == o.chunk;
+  });
+  require(known_chunk, "a chunk of ", o.chunk, " rows is not compiled; there are ",
+          names<Chunks>([](auto type) { return decltype(type)::type::rows; }));
   for_each_type(Types{}, [&]<class Model>(std::type_identity<Model>) {
     if (!o.type.empty() && o.type != Model::name) return;
-    if (o.type.empty() && o.context > Model::max_context) {
-      print(concat(Model::name, ": its longest context is ", Model::max_context, "\n\n"));
-      known_type = true;
+    known_type = true;
+    longest = larger(longest, Model::max_context);
+    if (o.context > Model::max_context) {
+      std::fprintf(stderr, "%s is left out: its longest context is %lld\n", Model::name,
+                   static_cast<long long>(Model::max_context));
       return;
     }
-    known_type = true;
+    fits = true;
     for_each_type(Chunks{}, [&]<class ChunkType>(std::type_identity<ChunkType>) {
-      if (o.chunk != ChunkType::rows) return;
-      known_chunk = true;
       for_each_type(Elements{}, [&]<class T>(std::type_identity<T>) {
-        if (o.cache == element_name<T>) print_plan<Model, T, ChunkType>(o);
+        if (o.chunk == ChunkType::rows && o.cache == element_name<T>) {
+          print_plan<Model, T, ChunkType>(o);
+        }
       });
     });
   });
   require(known_type, "no model type is called ", o.type, "; there are ",
           names<Types>([](auto type) { return decltype(type)::type::name; }));
-  require(known_chunk, "a chunk of ", o.chunk, " rows is not compiled; there are ",
-          names<Chunks>([](auto type) { return decltype(type)::type::rows; }));
+  require(fits, "a context of ", o.context, " was asked for, but ",
+          o.type.empty() ? "the model types go" : o.type + " goes", " up to ", longest);
 }
 
 }  // namespace

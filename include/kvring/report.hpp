@@ -22,9 +22,11 @@ inline std::string grouped(std::int64_t n) {
   return digits;
 }
 
-/// Bytes in MiB: "135.0".
+/// Bytes in MiB, to one decimal: "1,220.0".
 inline std::string mebibytes(std::int64_t bytes) {
-  return fmt::format("{:.1f}", static_cast<double>(bytes) / (1 << 20));
+  constexpr std::int64_t mebi = 1 << 20;
+  const std::int64_t tenths = (bytes % mebi * 10 + mebi / 2) / mebi;
+  return fmt::format("{}.{}", grouped(bytes / mebi + tenths / 10), tenths % 10);
 }
 
 /// The layers of one kind that own a cache, or those that read another layer's.
