@@ -8,8 +8,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "kvring/hybrid.hpp"
 #include "kvring/io/gguf.hpp"
 #include "kvring/model/weights.hpp"
+#include "kvring/policy.hpp"
 
 namespace kvring {
 

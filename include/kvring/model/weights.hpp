@@ -9,7 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "kvring/block.hpp"
 #include "kvring/buffer.hpp"
+#include "kvring/heads.hpp"
 #include "kvring/model/linear.hpp"
 #include "kvring/model/matrix.hpp"
 
