@@ -283,6 +283,7 @@ TEST_CASE("gguf: offsets that are odd, overlap or leave the file") {
   refused(offset(2, 128), {"tensor half", "leaves the file", "offset 128"});
   for (const std::uint64_t far : {huge - 31, huge / 2 + 1, std::uint64_t{1} << 40}) {
     refused(offset(0, far), {"tensor matrix", "leaves the file", std::to_string(far)});
+    refused(offset(1, far), {"tensor quants", "leaves the file", std::to_string(far)});
   }
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -55,6 +56,14 @@ TEST_CASE("mapped file: moving keeps the address") {
   MappedFile& same = c;
   c = std::move(same);
   CHECK(c.bytes().data() == address);
+}
+
+TEST_CASE("mapped file: the end of a moved-from one unmaps nothing") {
+  const TempFile temp("abc");
+  auto from = std::make_unique<MappedFile>(temp.path());
+  const MappedFile to(std::move(*from));
+  from.reset();
+  CHECK(to.bytes()[2] == std::byte{'c'});
 }
 
 TEST_CASE("mapped file: dropped pages come back as they were") {

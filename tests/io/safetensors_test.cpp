@@ -29,7 +29,7 @@ std::string entry(const std::string& name, const std::string& dtype, const std::
 
 // One tensor "t" with its entry's inside as given, and 8 bytes of data.
 std::string one(const std::string& inside) {
-  return file_of("{\"t\":{" + inside + "}}", std::string(8, '\0'));
+  return file_of(std::string("{\"t\":{") + inside + "}}", std::string(8, '\0'));
 }
 
 void refused(const std::string& bytes, std::initializer_list<std::string_view> words) {
@@ -40,10 +40,11 @@ void refused(const std::string& bytes, std::initializer_list<std::string_view> w
 
 std::string sample() {
   const std::string header =
-      "{\"__metadata__\":{\"format\":\"pt\"}," + entry("ints", "I64", "[2]", 0, 16) + "," +
-      entry("small", "I32", "[1,2]", 16, 24) + "," + entry("halves", "F16", "[3]", 24, 30) + "," +
-      entry("brains", "BF16", "[2]", 30, 34) + "," + entry("floats", "F32", "[2,1]", 34, 42) + "," +
-      entry("none", "F32", "[2,0]", 42, 42) + "," + entry("scalar", "F64", "[]", 42, 50) + "}   ";
+      std::string("{\"__metadata__\":{\"format\":\"pt\"},") + entry("ints", "I64", "[2]", 0, 16) +
+      "," + entry("small", "I32", "[1,2]", 16, 24) + "," + entry("halves", "F16", "[3]", 24, 30) +
+      "," + entry("brains", "BF16", "[2]", 30, 34) + "," + entry("floats", "F32", "[2,1]", 34, 42) +
+      "," + entry("none", "F32", "[2,0]", 42, 42) + "," + entry("scalar", "F64", "[]", 42, 50) +
+      "}   ";
   const std::string data = raw(std::int64_t{-1}) + raw(std::int64_t{1} << 40) +
                            raw(std::int32_t{-7}) + raw(std::int32_t{8}) +
                            raw(std::uint16_t{0x3c00}) + raw(std::uint16_t{0xc000}) +
@@ -110,10 +111,11 @@ TEST_CASE("safetensors: headers that are not what they should be") {
   refused(file_of("{\"t\":1}", ""), {"tensor t", "wanted an object"});
   refused(file_of("{\"__metadata__\":1}", ""), {"__metadata__ is no object"});
   refused(file_of("{\"__metadata__\":{\"k\":1}}", ""), {"__metadata__ key k is no string"});
-  refused(file_of("{\"t\":" + std::string(50000, '['), ""), {"nested more than 4 deep"});
+  refused(file_of(std::string("{\"t\":") + std::string(50000, '['), ""),
+          {"nested more than 4 deep"});
   refused(file_of("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}", ""), {"key a twice"});
   const std::string t = entry("t", "F32", "[1]", 0, 4);
-  refused(file_of("{" + t + "," + t + "}", "1234"), {"key t twice"});
+  refused(file_of(std::string("{") + t + "," + t + "}", "1234"), {"key t twice"});
   refused(one("\"dtype\":\"F32\",\"dtype\":\"F32\""), {"key dtype twice"});
 }
 
@@ -150,9 +152,9 @@ TEST_CASE("safetensors: entries that are not what they should be") {
 
 TEST_CASE("safetensors: tensors that overlap, leave gaps, or leave bytes over") {
   const auto two = [](std::size_t begin, std::size_t end, std::size_t size) {
-    return file_of(
-        "{" + entry("b", "F32", "[2]", begin, end) + "," + entry("a", "F32", "[1]", 0, 4) + "}",
-        std::string(size, '\0'));
+    return file_of(std::string("{") + entry("b", "F32", "[2]", begin, end) + "," +
+                       entry("a", "F32", "[1]", 0, 4) + "}",
+                   std::string(size, '\0'));
   };
   const TempFile good(two(4, 12, 12));
   CHECK(SafetensorsFile(good.path()).tensors()[1].name == "b");

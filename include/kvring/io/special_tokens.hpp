@@ -75,7 +75,6 @@ class SpecialTokens {
     std::vector<bool> out(by_length_.size());
     for (; !text.empty(); text.remove_prefix(1)) {
       for (const std::size_t length : lengths_[first_byte(text)]) {
-        if (length > text.size()) continue;
         const auto found = ranks_.find(text.substr(0, length));
         if (found != ranks_.end()) out[found->second] = true;
       }
