@@ -38,15 +38,18 @@ KVRING_HD constexpr float to_f32(bf16 x) {
 }
 
 KVRING_HD constexpr float to_f32(f16 x) {
-  // The 15 bits of exponent and mantissa, moved to their place in binary32, are too small by 2^112.
-  // One multiplication by 2^112 mends normals and subnormals alike; infinities and NaN need more.
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
-  const float scaled = detail::bit_cast<float>(magnitude) *
-                       detail::bit_cast<float>(std::uint32_t{(127u + 112u) << 23});
-  const std::uint32_t finite = detail::bit_cast<std::uint32_t>(scaled);
-  const std::uint32_t special = magnitude | 0x7f800000u;
-  return detail::bit_cast<float>(sign | ((x.bits & 0x7c00u) == 0x7c00u ? special : finite));
+  const std::uint32_t exponent = magnitude & 0x0f800000u;
+  // A subnormal is m * 2^-24. Put behind the exponent of 2^-14 its bits mean 2^-14 + m * 2^-24; no
+  // float on the way is subnormal, so flushing those to zero (-use_fast_math) changes nothing.
+  const float offset = detail::bit_cast<float>(std::uint32_t{(127u - 14u) << 23});
+  const float subnormal =
+      detail::bit_cast<float>(detail::bit_cast<std::uint32_t>(offset) | magnitude) - offset;
+  const std::uint32_t bits = exponent == 0             ? detail::bit_cast<std::uint32_t>(subnormal)
+                             : exponent == 0x0f800000u ? magnitude | 0x7f800000u  // infinity, NaN
+                                                       : magnitude + (112u << 23);
+  return detail::bit_cast<float>(sign | bits);
 }
 
 namespace detail {
