@@ -12,6 +12,10 @@
 #include <type_traits>
 #include <vector>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 using namespace kvring;
 
 namespace {
@@ -177,6 +181,17 @@ TEST_CASE_TEMPLATE("narrowing rounds to nearest, ties to even: every tie", T, f1
 TEST_CASE_TEMPLATE("NaN narrows to the canonical NaN, never to infinity", T, f16, bf16) {
   check_nan_narrows_to_nan<T>();
 }
+
+#if defined(__SSE__)
+TEST_CASE("f16 keeps its subnormals where f32 flushes its own to zero") {
+  const unsigned int before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040u);  // what -ffast-math sets
+  check_widening<f16>();
+  check_round_trip<f16>();
+  check_narrowing_at_ties<f16>();
+  _mm_setcsr(before);
+}
+#endif
 
 TEST_CASE("elements have names") {
   CHECK(std::string(element_name<f32>) == "f32");
