@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "kvring/model/decoder.hpp"
 #include "kvring/model/load_gguf.hpp"
@@ -71,8 +72,11 @@ std::int64_t host_free_bytes() {
   std::int64_t free = proc_bytes("/proc/meminfo", "MemAvailable:", unknown);
   rlimit limit{};
   if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    // Every thread takes addresses for its stack (8 MiB) and, in glibc, its heap (64 MiB, aligned).
+    constexpr std::int64_t of_a_thread = (8 + 2 * 64) << 20;
     const std::int64_t used = proc_bytes("/proc/self/status", "VmSize:", 0);
-    free = std::min(free, static_cast<std::int64_t>(limit.rlim_cur) - used);
+    free = std::min(free, static_cast<std::int64_t>(limit.rlim_cur) - used -
+                              of_a_thread * (std::thread::hardware_concurrency() - 1));
   }
   return std::max<std::int64_t>(free, 0);
 }

@@ -68,9 +68,8 @@ inline std::string errno_text() { return std::generic_category().message(errno);
 
 /// Everything that was printed has arrived: a full disk or a closed pipe is an error too.
 inline void require_printed() {
-  errno = 0;
-  require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
-          "cannot write to the standard output: ", errno_text());
+  const bool printed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  require(printed, "cannot write to the standard output: ", errno_text());
 }
 inline void print(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);

@@ -208,7 +208,6 @@ def generate_fills_a_context_to_the_last_position(bench):
 
 @case
 def generate_refuses_what_does_not_fit(bench):
-    words = ("4", "3", "6")
     bench.refused("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 3,
                   "--context", 6, words=("prompt of 4 tokens", "3 to generate", "context of 6"))
     bench.refused("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 32765,
@@ -238,7 +237,6 @@ def generate_refuses_before_it_loads(bench):
 def generate_refuses_empty_prompts(bench):
     run = ("kvring-generate", "--model", bench.model, "--tokens", 1)
     bench.refused(*run, "--prompt", "", words=("empty",))
-    bench.refused(*run, "--prompt=", words=("empty",))
     bench.refused(*run, "--prompt-file", bench.file("empty.txt"), words=("empty",))
     bench.refused(*run, "--ids", bench.file("none.json", "[]"), words=("empty",))
     bench.refused(*run, stdin=b"", words=("empty",))
@@ -300,7 +298,6 @@ def wrong_usage_is_2(bench):
             ((*generate, "--ids", "x"), ("--ids",)),
             ((*generate[:-1], -1), ("--tokens", "-1")),
             ((*generate[:-1], 1.5), ("--tokens",)),
-            ((*generate[:-1], 10**30), ("--tokens",)),
             (generate[:-2], ("--tokens",)),
             (("kvring-generate", "--tokens", 1, "--prompt", "a"), ("--model",)),
             ((*generate, "more"), ("more",)),
@@ -502,15 +499,18 @@ def tensors_that_are_not_as_they_should_be(bench):
 
 @case
 def not_enough_memory(bench):
+    threads = len(os.sched_getaffinity(0))  # each takes addresses of its own
+    limit = (864 + 136 * (threads - 1)) << 20
+
     def small():
-        resource.setrlimit(resource.RLIMIT_AS, (1200 << 20, 1200 << 20))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     ended = bench.refused("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 1,
                           "--context", 32768, before=small,
                           words=("32768", "caches take", "free", "longest context that fits is"))
     fits = int(re.search(r"fits is (\d+)", ended.err)[1])
     check(1 <= fits < 32768, ended)
-    ended = bench.run("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 1,
-                      "--context", max(fits // 2, 5), before=small)
+    bench.run("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 1,
+              "--context", fits, before=small)
 
 
 # --- kvring-score ---------------------------------------------------------------------------------
@@ -607,7 +607,7 @@ def tokenize_refuses(bench):
     run = ("kvring-tokenize", "--model", bench.model, "--decode", "--file")
     bench.refused(*run, bench.file("bad.json", "[262144]"), words=("262144",))
     bench.refused(*run, bench.file("bad.json", "abc"), words=("JSON",))
-    bench.refused(*run, bench.folder / "none.json", words=("none.json",))
+    bench.refused(*run, bench.folder / "absent.json", words=("absent.json",))
 
 
 # --- kvring-plan ----------------------------------------------------------------------------------
