@@ -12,7 +12,9 @@ namespace kvring {
 struct Rope {
   double theta = 10'000;
   double scaling = 1;        // linear scaling: positions are divided by it
-  std::int64_t rotated = 0;  // values of a head that rotate, even
+  std::int64_t rotated = 0;  // values of a head that are paired, even
+  std::int64_t turning = 0;  // leading pairs that turn; the others keep angle 0 ("proportional"
+                             // rotary of Gemma 4). 0: all of them
 };
 
 }  // namespace kvring

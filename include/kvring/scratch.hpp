@@ -29,6 +29,8 @@ struct ScratchLayout {
   std::int64_t gate;      // [ffn_rows, ffn]
   std::int64_t up;        // [ffn_rows, ffn]
   std::array<std::int64_t, PlanType::kinds> rope;  // [rows, rotated] of each kind
+  std::int64_t inputs;                             // [rows, layers, per_layer_width]
+  std::int64_t table;                              // [ffn_rows, layers, per_layer_width]
   std::int64_t logits;                             // [vocabulary]
   std::int64_t floats;                             // in all
 
@@ -63,6 +65,8 @@ struct ScratchLayout {
     gate = take(ffn_rows * Model::ffn);
     up = take(ffn_rows * Model::ffn);
     for (int kind = 0; kind < PlanType::kinds; ++kind) rope[kind] = take(rows * rotated[kind]);
+    inputs = take(rows * PlanType::layers * Model::block.per_layer_width);
+    table = take(ffn_rows * PlanType::layers * Model::block.per_layer_width);
     logits = take(Model::vocabulary);
     floats = end;
   }

@@ -1,31 +1,13 @@
 // Every logit of the tiny Gemma 3 against transformers in float64, for chunks of every kind.
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <cstring>
 
+#include "golden.hpp"
 #include "tiny_gemma3.hpp"
 
 namespace kvring::test {
 namespace {
-
-/// Largest difference; infinity if anything is not a number.
-double max_difference(std::span<const float> a, std::span<const float> b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::abs(double{a[i]} - double{b[i]});
-    worst = difference <= worst ? worst : difference;
-    if (std::isnan(difference)) return INFINITY;
-  }
-  return worst;
-}
-
-// Activations are f32 here and f64 in the oracle. Logits reach 74, whose last bit is worth 8e-6,
-// and errors of one or two of those are what is measured (printed below). The bound leaves three
-// times that for machines with other vector units; a window off by one makes a hundred times as
-// much.
-constexpr double tolerance = 4e-5;
 
 // Key tiles of 4 keep the rings tight: 12 to 172 slots for 160 positions.
 template <std::int64_t ChunkRows>
@@ -47,11 +29,11 @@ std::vector<float> run(const TinyFile& file, const Weights<TinyGemma3<>, Host>& 
   const double worst = max_difference(logits, file.golden.read_f32("logits"));
   MESSAGE("chunk ", ChunkRows, ", ring of ", TinyPlan<ChunkRows>::template ring_slots<0>(),
           " slots: logits differ by ", worst, " at most");
-  CHECK(worst <= tolerance);
+  CHECK(worst <= logit_tolerance);
   for (std::size_t layer = 0; layer < 4; ++layer) {
     CAPTURE(layer);
     const std::string name = "hidden." + std::to_string(layer);
-    CHECK(max_difference(hidden[layer], file.golden.read_f32(name)) <= tolerance);
+    CHECK(max_difference(hidden[layer], file.golden.read_f32(name)) <= logit_tolerance);
   }
   return logits;
 }
@@ -82,8 +64,8 @@ TEST_CASE("a window off by one in the type is seen by the oracle") {
     Decoder<Plan<Model, f32, Chunk<64>>, Host> decoder(Host{}, weights, 160);
     return max_difference(all_logits(decoder, 0, ids), expected);
   };
-  CHECK(worst(std::integral_constant<std::int64_t, 11>{}) > 100 * tolerance);
-  CHECK(worst(std::integral_constant<std::int64_t, 13>{}) > 100 * tolerance);
+  CHECK(worst(std::integral_constant<std::int64_t, 11>{}) > 100 * logit_tolerance);
+  CHECK(worst(std::integral_constant<std::int64_t, 13>{}) > 100 * logit_tolerance);
 }
 
 }  // namespace kvring::test

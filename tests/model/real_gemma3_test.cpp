@@ -137,8 +137,8 @@ Distance score(const RealModel& model, const Oracle& oracle,
   distance.logsumexp_rms = std::sqrt(distance.logsumexp_rms / n);
   distance.logit_rms = std::sqrt(distance.logit_rms / (8 * n));
   distance.mean_nll /= n - 1;
-  MESSAGE(std::string(element_name<T>), " cache: logsumexp differs by ", distance.logsumexp, " at most, ",
-          distance.logsumexp_rms, " rms; logits by ", distance.logit, " at most, ",
+  MESSAGE(std::string(element_name<T>), " cache: logsumexp differs by ", distance.logsumexp,
+          " at most, ", distance.logsumexp_rms, " rms; logits by ", distance.logit, " at most, ",
           distance.logit_rms, " rms; mean NLL ", distance.mean_nll, "; top-1 differs at ",
           distance.top1_differs, " positions (margins up to ", distance.largest_margin, ")");
   return distance;

@@ -25,9 +25,12 @@ struct TinyGemma3 : models::gemma3::Family {
   static constexpr std::int64_t hidden = 64, ffn = 96, vocabulary = 128, max_context = 16'384;
 };
 
+/// A folder of tests/data: weights, and what transformers makes of them.
 struct TinyFile {
-  SafetensorsFile weights{KVRING_TEST_DATA "/gemma3/model.safetensors"};
-  SafetensorsFile golden{KVRING_TEST_DATA "/gemma3/golden.safetensors"};
+  explicit TinyFile(const std::string& folder = "gemma3")
+      : weights(KVRING_TEST_DATA "/" + folder + "/model.safetensors"),
+        golden(KVRING_TEST_DATA "/" + folder + "/golden.safetensors") {}
+  SafetensorsFile weights, golden;
 };
 
 template <class Model>

@@ -24,12 +24,13 @@ struct Silu {
 /// One row a call.
 template <class Activation>
 struct Gate {
-  const float* up;  // [rows, width]
+  const float* up;  // [rows, up_stride], of which width are used
   float* gate;      // [rows, width], overwritten
   std::int64_t width;
+  std::int64_t up_stride;
 
   KVRING_HD void operator()(std::int64_t row) const {
-    const float* factor = up + row * width;
+    const float* factor = up + row * up_stride;
     float* to = gate + row * width;
     for (std::int64_t i = 0; i < width; ++i) to[i] = Activation{}(to[i]) * factor[i];
   }

@@ -11,8 +11,8 @@
 
 namespace kvring {
 
-/// Returns when all calls have. `f` is called in no particular order. A single call needs no threads:
-/// waking them would take longer than most steps of a decoded token.
+/// Returns when all calls have. `f` is called in no particular order. A single call needs no
+/// threads: waking them would take longer than most steps of a decoded token.
 template <class F>
 void for_each(const Host&, std::int64_t count, F f) {
   if (count == 1) return f(std::int64_t{0});

@@ -46,6 +46,19 @@ struct RmsNorm {
   }
 };
 
+/// x = x / sqrt(mean(x^2) + epsilon), one row a call: a norm without weights.
+struct PlainRmsNorm {
+  float* x;  // [rows, width]
+  std::int64_t width;
+  float epsilon;
+
+  KVRING_HD void operator()(std::int64_t row) const {
+    float* values = x + row * width;
+    const float scale = detail::inverse_rms(values, width, epsilon);
+    for (std::int64_t i = 0; i < width; ++i) values[i] *= scale;
+  }
+};
+
 /// y += norm(x), one row a call: the sandwich norms of Gemma. x and y must not overlap.
 struct AddRmsNorm {
   const float* x;       // [rows, width]

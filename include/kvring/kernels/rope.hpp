@@ -28,7 +28,8 @@ struct RopeTable {
       const float exponent = static_cast<float>(2 * i) / static_cast<float>(rope.rotated);
       const float wavelength = static_cast<float>(std::pow(rope.theta, double{exponent}));
       const float frequency = 1.0f / wavelength / static_cast<float>(rope.scaling);
-      const double angle = static_cast<float>(position.value) * frequency;
+      const bool turns = rope.turning == 0 || i < rope.turning;
+      const double angle = turns ? static_cast<float>(position.value) * frequency : 0.0f;
       cosines[i] = static_cast<float>(std::cos(angle));
       cosines[half + i] = static_cast<float>(std::sin(angle));
     }

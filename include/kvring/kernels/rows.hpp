@@ -1,4 +1,4 @@
-// Whole rows: added, copied.
+// Whole rows: added, scaled, copied.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,17 @@ struct AddRows {
 
   KVRING_HD void operator()(std::int64_t row) const {
     for (std::int64_t i = 0; i < width; ++i) y[row * width + i] += x[row * width + i];
+  }
+};
+
+/// x *= scale, one row a call.
+struct ScaleRows {
+  float* x;  // [rows, width]
+  std::int64_t width;
+  float scale;
+
+  KVRING_HD void operator()(std::int64_t row) const {
+    for (std::int64_t i = 0; i < width; ++i) x[row * width + i] *= scale;
   }
 };
 

@@ -16,6 +16,7 @@
 #include "kvring/kernels/attend_scalar.hpp"
 #include "kvring/kernels/batch.hpp"
 #include "kvring/kernels/norm.hpp"
+#include "kvring/kernels/per_layer_input.hpp"
 #include "kvring/kernels/rope.hpp"
 #include "kvring/kernels/rows.hpp"
 #include "kvring/model/weights.hpp"
@@ -80,6 +81,7 @@ class Decoder {
         backend_, ids_.data(), rows,
         Model::block.scaled_embedding ? std::sqrt(static_cast<float>(Model::hidden)) : 1.0f,
         at(layout_.residual));
+    if constexpr (input_width > 0) make_layer_inputs();
     for (int kind = 0; kind < Plan::kinds; ++kind) {
       Plan::with_kind(kind, [&](auto of) {
         for_each(backend_, rows,
@@ -116,7 +118,14 @@ class Decoder {
                      .y = at(layout_.normed),
                      .width = Model::hidden,
                      .epsilon = epsilon});
-    weights_->embedding.logits(backend_, at(layout_.normed), count, out);
+    const Table<B>& head = Model::block.tied_head ? weights_->embedding : weights_->head;
+    head.logits(backend_, at(layout_.normed), count, out);
+    if constexpr (Model::block.final_softcap > 0) {
+      for_each(backend_, count,
+               SoftcapRows{.x = out,
+                           .width = Model::vocabulary,
+                           .softcap = static_cast<float>(Model::block.final_softcap)});
+    }
   }
 
   /// The row of the last forward after the final norm, [hidden]; valid after logits(row, ...).
@@ -127,6 +136,7 @@ class Decoder {
 
  private:
   static constexpr float epsilon = static_cast<float>(Model::norm_epsilon);
+  static constexpr std::int64_t input_width = Model::block.per_layer_width;
 
   static std::int64_t checked_chunk(std::int64_t chunk) {
     require(chunk >= 1 && chunk <= Plan::chunk, "a chunk of ", chunk,
@@ -192,7 +202,29 @@ class Decoder {
     return {batch.segments + batch.count, 1, batch.rows - first};
   }
 
-  /// residual += attention(norm(residual)), for the rows from `first` on; every row is appended.
+  /// The slice of each layer of the per-layer inputs, for all rows, in blocks.
+  void make_layer_inputs() {
+    constexpr std::int64_t width = Plan::layers * input_width;
+    for (std::int64_t row = 0; row < rows_; row += layout_.ffn_rows) {
+      const std::int64_t rows = smaller(layout_.ffn_rows, rows_ - row);
+      float* inputs = at(layout_.inputs) + row * width;
+      weights_->layer_inputs.embed(backend_, ids_.data() + row, rows,
+                                   std::sqrt(static_cast<float>(input_width)), at(layout_.table));
+      weights_->layer_inputs_of_embedding(backend_, at(layout_.residual) + row * Model::hidden,
+                                          rows, inputs);
+      for_each(backend_, rows,
+               MixPerLayerInputs{.table = at(layout_.table),
+                                 .weight = weights_->layer_input_norm.data(),
+                                 .mixed = inputs,
+                                 .layers = Plan::layers,
+                                 .width = input_width,
+                                 .scale = 1 / std::sqrt(static_cast<float>(Model::hidden)),
+                                 .epsilon = epsilon});
+    }
+  }
+
+  /// residual += attention(norm(residual)), for the rows from `first` on; every row is appended,
+  /// unless the layer reads the cache of a donor.
   template <class Kind>
   void attention_block(std::int64_t layer, std::int64_t first) {
     constexpr Heads heads = Kind::heads;
@@ -204,13 +236,23 @@ class Decoder {
     float *q = at(layout_.q), *k = at(layout_.k), *v = at(layout_.v);
 
     norm(at(layout_.residual), w.attention_norm, rows, normed);
-    w.k(backend_, normed, rows, k);
-    w.v(backend_, normed, rows, v);
-    if constexpr (Model::block.qk_norm) norm_heads(w.k_norm, rows * heads.kv, heads.dim, k);
-    rotate<Kind>(angles, rows, heads.kv, k);
     const auto cache = caches_.template view<Kind>(layer);
-    for_each(backend_, rows,
-             Append<decltype(cache)>{.cache = cache, .batch = batch_, .k = k, .v = v});
+    if (Plan::owns_cache(layer)) {
+      w.k(backend_, normed, rows, k);
+      if constexpr (value_from_key<Kind>) {
+        for_each(backend_, rows, CopyRows{.from = k, .to = v, .width = heads.kv_dim()});
+      } else {
+        w.v(backend_, normed, rows, v);
+      }
+      if constexpr (Model::block.qk_norm) norm_heads(w.k_norm, rows * heads.kv, heads.dim, k);
+      if constexpr (Model::block.v_norm) {
+        for_each(backend_, rows * heads.kv,
+                 PlainRmsNorm{.x = v, .width = heads.dim, .epsilon = epsilon});
+      }
+      rotate<Kind>(angles, rows, heads.kv, k);
+      for_each(backend_, rows,
+               Append<decltype(cache)>{.cache = cache, .batch = batch_, .k = k, .v = v});
+    }
     if (rest == 0) return;
 
     if (first > 0) {
@@ -239,14 +281,36 @@ class Decoder {
       norm(residual, w.ffn_norm, rows, normed);
       w.gate(backend_, normed, rows, gate);
       w.up(backend_, normed, rows, up);
-      if constexpr (Model::block.activation == Activation::gelu_tanh) {
-        for_each(backend_, rows, Gate<GeluTanh>{.up = up, .gate = gate, .width = Model::ffn});
-      } else {
-        for_each(backend_, rows, Gate<Silu>{.up = up, .gate = gate, .width = Model::ffn});
-      }
+      activate(up, gate, rows, Model::ffn, Model::ffn);
       w.down(backend_, gate, rows, at(layout_.added));
       add(w.post_ffn_norm, rows, residual);
+      if constexpr (input_width > 0) add_layer_input(layer, row, rows);
+      if constexpr (Model::block.layer_scalar) {
+        for_each(backend_, rows,
+                 ScaleRows{.x = residual, .width = Model::hidden, .scale = w.scalar});
+      }
     }
+  }
+
+  /// residual += norm(out(activation(gate(residual)) * the layer's slice of its inputs)).
+  void add_layer_input(std::int64_t layer, std::int64_t row, std::int64_t rows) {
+    const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
+    constexpr std::int64_t width = Plan::layers * input_width;
+    float* residual = at(layout_.residual) + row * Model::hidden;
+    w.input_gate(backend_, residual, rows, at(layout_.gate));
+    activate(at(layout_.inputs) + row * width + layer * input_width, at(layout_.gate), rows,
+             input_width, width);
+    w.input_out(backend_, at(layout_.gate), rows, at(layout_.added));
+    add(w.post_input_norm, rows, residual);
+  }
+
+  /// gate = activation(gate) * up
+  void activate(const float* up, float* gate, std::int64_t rows, std::int64_t width,
+                std::int64_t up_stride) {
+    using Function =
+        std::conditional_t<Model::block.activation == Activation::gelu_tanh, GeluTanh, Silu>;
+    for_each(backend_, rows,
+             Gate<Function>{.up = up, .gate = gate, .width = width, .up_stride = up_stride});
   }
 
   void norm(const float* x, const Buffer<float, B>& weight, std::int64_t rows, float* y) {

@@ -50,7 +50,13 @@ class SafetensorsSource {
 
  private:
   /// llama.cpp's names and transformers'.
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 15> names{{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 21> names{{
+      {"per_layer_token_embd", "embed_tokens_per_layer"},
+      {"per_layer_model_proj", "per_layer_model_projection"},
+      {"per_layer_proj_norm", "per_layer_projection_norm"},
+      {"inp_gate", "per_layer_input_gate"},
+      {"proj", "per_layer_projection"},
+      {"post_norm", "post_per_layer_input_norm"},
       {"token_embd", "embed_tokens"},
       {"output_norm", "norm"},
       {"attn_norm", "input_layernorm"},
@@ -61,7 +67,8 @@ class SafetensorsSource {
       {"attn_q_norm", "self_attn.q_norm"},
       {"attn_k_norm", "self_attn.k_norm"},
       {"post_attention_norm", "post_attention_layernorm"},
-      {"ffn_norm", "pre_feedforward_layernorm"},
+      {"ffn_norm",
+       Model::block.sandwich_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm"},
       {"ffn_gate", "mlp.gate_proj"},
       {"ffn_up", "mlp.up_proj"},
       {"ffn_down", "mlp.down_proj"},
@@ -69,6 +76,8 @@ class SafetensorsSource {
   }};
 
   static std::string full_name(std::int64_t layer, std::string_view name) {
+    if (name == "output") return "lm_head.weight";
+    if (name == "layer_output_scale") return concat("model.layers.", layer, ".layer_scalar");
     for (const auto& [ours, theirs] : names) {
       if (ours != name) continue;
       return layer == whole_model ? concat("model.", theirs, ".weight")

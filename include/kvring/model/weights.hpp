@@ -14,6 +14,7 @@
 #include "kvring/heads.hpp"
 #include "kvring/model/linear.hpp"
 #include "kvring/model/matrix.hpp"
+#include "kvring/plan.hpp"
 
 namespace kvring {
 
@@ -24,15 +25,23 @@ struct LayerWeights {
   Buffer<float, B> post_attention_norm;  // [hidden], with sandwich_norms
   Buffer<float, B> ffn_norm;             // [hidden]
   Buffer<float, B> post_ffn_norm;        // [hidden], with sandwich_norms
-  Linear<B> q, k, v, out;                // hidden to heads, and back
+  Linear<B> q, k, v, out;                // hidden to heads, and back; k and v if it owns a cache
   Linear<B> gate, up, down;              // hidden to ffn, and back
+  Linear<B> input_gate, input_out;       // hidden to per_layer_width, and back
+  Buffer<float, B> post_input_norm;      // [hidden], with per_layer_width
+  float scalar = 1;                      // with layer_scalar
 };
 
 template <class Model, Backend B>
 struct Weights {
-  Table<B> embedding;  // [vocabulary, hidden], the head too
+  Table<B> embedding;  // [vocabulary, hidden]
+  Table<B> head;       // [vocabulary, hidden], unless it is tied to the embedding
   std::vector<LayerWeights<B>> layers;
   Buffer<float, B> final_norm;  // [hidden]
+
+  Table<B> layer_inputs;                // [vocabulary, layers * per_layer_width]
+  Linear<B> layer_inputs_of_embedding;  // hidden to layers * per_layer_width
+  Buffer<float, B> layer_input_norm;    // [per_layer_width]
 };
 
 /// Layer number of a tensor that belongs to the whole model.
@@ -48,10 +57,17 @@ concept WeightSource = requires(S source, std::int64_t layer, std::string_view n
   source.done_with_layer(layer);  // its matrices are not read again
 };
 
+/// Whether a kind of layer takes its values from the raw key projection (Gemma 4 12B and 31B).
+template <class Kind>
+inline constexpr bool value_from_key = false;
+template <class Kind>
+requires(Kind::value_from_key) inline constexpr bool value_from_key<Kind> = true;
+
 /// Reads a whole model. `source` must outlive the weights: the embedding stays where it is.
 template <class Model, Backend B, WeightSource Source>
 Weights<Model, B> load_weights(B backend, Source& source) {
   using Layers = typename Model::Layers;
+  constexpr auto donors = detail::SharingOf<Model>::type::template donors<Layers>();
   const auto vector = [&](std::int64_t layer, std::string_view name, std::int64_t size) {
     const std::vector<float> values = source.vector(layer, name, size);
     Buffer<float, B> buffer(backend, size);
@@ -67,6 +83,19 @@ Weights<Model, B> load_weights(B backend, Source& source) {
   weights.embedding =
       Table<B>(backend, source.matrix(whole_model, "token_embd", Model::vocabulary, Model::hidden));
   weights.final_norm = vector(whole_model, "output_norm", Model::hidden);
+  if constexpr (!Model::block.tied_head) {
+    weights.head =
+        Table<B>(backend, source.matrix(whole_model, "output", Model::vocabulary, Model::hidden));
+  }
+  constexpr std::int64_t input_width = Model::block.per_layer_width;
+  if constexpr (input_width > 0) {
+    weights.layer_inputs =
+        Table<B>(backend, source.matrix(whole_model, "per_layer_token_embd", Model::vocabulary,
+                                        Layers::layers * input_width));
+    weights.layer_inputs_of_embedding =
+        linear(whole_model, "per_layer_model_proj", Layers::layers * input_width, Model::hidden);
+    weights.layer_input_norm = vector(whole_model, "per_layer_proj_norm", input_width);
+  }
   weights.layers.resize(static_cast<std::size_t>(Layers::layers));
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     const auto load_layer = [&]<class Kind>(std::type_identity<Kind>, std::int64_t i) {
@@ -74,12 +103,17 @@ Weights<Model, B> load_weights(B backend, Source& source) {
       LayerWeights<B>& layer = weights.layers[static_cast<std::size_t>(i)];
       layer.attention_norm = vector(i, "attn_norm", Model::hidden);
       layer.q = linear(i, "attn_q", heads.q_dim(), Model::hidden);
-      layer.k = linear(i, "attn_k", heads.kv_dim(), Model::hidden);
-      layer.v = linear(i, "attn_v", heads.kv_dim(), Model::hidden);
+      const bool owns_cache = donors[static_cast<std::size_t>(i)] == i;
+      if (owns_cache) {
+        layer.k = linear(i, "attn_k", heads.kv_dim(), Model::hidden);
+        if constexpr (!value_from_key<Kind>) {
+          layer.v = linear(i, "attn_v", heads.kv_dim(), Model::hidden);
+        }
+      }
       layer.out = linear(i, "attn_output", Model::hidden, heads.q_dim());
       if constexpr (Model::block.qk_norm) {
         layer.q_norm = vector(i, "attn_q_norm", heads.dim);
-        layer.k_norm = vector(i, "attn_k_norm", heads.dim);
+        if (owns_cache) layer.k_norm = vector(i, "attn_k_norm", heads.dim);
       }
       layer.ffn_norm = vector(i, "ffn_norm", Model::hidden);
       layer.gate = linear(i, "ffn_gate", Model::ffn, Model::hidden);
@@ -88,6 +122,14 @@ Weights<Model, B> load_weights(B backend, Source& source) {
       if constexpr (Model::block.sandwich_norms) {
         layer.post_attention_norm = vector(i, "post_attention_norm", Model::hidden);
         layer.post_ffn_norm = vector(i, "post_ffw_norm", Model::hidden);
+      }
+      if constexpr (input_width > 0) {
+        layer.input_gate = linear(i, "inp_gate", input_width, Model::hidden);
+        layer.input_out = linear(i, "proj", Model::hidden, input_width);
+        layer.post_input_norm = vector(i, "post_norm", Model::hidden);
+      }
+      if constexpr (Model::block.layer_scalar) {
+        layer.scalar = source.vector(i, "layer_output_scale", 1)[0];
       }
       source.done_with_layer(i);
     };
