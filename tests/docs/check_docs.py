@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""README.md and docs/ say what is true.
+
+    check_docs.py [--jobs N] [--no-compile]
+
+Checked:
+  rules    docs/checks.md and checks.hpp list the same rules, in the same order, with the same messages;
+           each rule has a case in tests/compile_fail that bears its name, and the page names every case
+  blocks   every block ```cpp compiles with g++ -std=c++20 -fsyntax-only -I include; a block that is
+           only a part of a program says so: ```cpp fragment
+  reports  every block that follows <!-- compiled from FILE with FLAGS --> is what g++ prints, line by
+           line, but for the lines left out and the numbers of lines and columns
+  ladder   the block that follows <!-- tests/layout/ladder.txt --> is that file without its comments, on fewer lines
+  paths    every path in backticks, and every link, leads to a file of this repository
+  length   no page is longer than 250 lines
+
+Ends with one line: N passed, N failed, N skipped.
+"""
+
+import argparse
+import concurrent.futures
+import glob
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+INCLUDE = ROOT / "include"
+CHECKS = INCLUDE / "kvring" / "checks.hpp"
+CASES = ROOT / "tests" / "compile_fail"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+COMPILER = [os.environ.get("CXX", "g++"), "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+            "-fdiagnostics-color=never", "-fmessage-length=0", "-I", "include"]
+
+# Where a path in the text may begin: a reader knows headers by their names.
+FOLDERS = (ROOT, INCLUDE, INCLUDE / "kvring")
+SUFFIXES = r"(?:hpp|cuh|cpp|cu|py|sh|md|txt|json|cmake|in|safetensors)"
+PATH = re.compile(rf"^\.?\w[\w.*-]*(?:/[\w.*-]+)*(?:/|\.{SUFFIXES})$|"
+                  r"^(?:include|tests|examples|bench|cmake|docs|build)/[\w./*-]+$")
+MADE_BY_COMMANDS = ("build/", "bench/results/")  # not in a fresh clone
+
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+
+    def judge(self, what, reason):
+        """`reason` is why it fails, or None."""
+        self.passed += reason is None
+        self.failed += reason is not None
+        print(f"ok    {what}" if reason is None else f"FAIL  {what}: {reason}", flush=True)
+
+    def skip(self, what, reason):
+        self.skipped += 1
+        print(f"SKIP  {what}: {reason}", flush=True)
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(page):
+    """(line number, what stands behind the fence, the line before it, text) of each block."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = None
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("```"):
+            continue
+        if start is None:
+            start = number
+        else:
+            before = next((l for l in reversed(lines[:start - 1]) if l.strip()), "")
+            yield start, lines[start - 1][3:].strip(), before.strip(), "\n".join(lines[start:number - 1])
+            start = None
+    if start is not None:
+        yield start, "never closed", "", ""
+
+
+def prose(page):
+    """The text without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def difference(wanted, has):
+    """Why two lists are not the same, or None."""
+    if wanted == has and wanted:
+        return None
+    lacks, more = sorted(set(wanted) - set(has)), sorted(set(has) - set(wanted))
+    return f"missing {lacks}, too many {more}" if lacks or more else "in another order, or empty"
+
+
+def run(command, text=None):
+    done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace", cwd=ROOT,
+                          env={**os.environ, "LC_ALL": "C"})
+    return done.returncode, done.stdout + done.stderr
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+def rules_in_code():
+    """[(name, message)] in the order of checks.hpp."""
+    text = CHECKS.read_text(encoding="utf-8")
+    found = []
+    for match in re.finditer(r"^struct (\w+) \{\n(.*?)^\};", text, re.M | re.S):
+        message = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', match[2]))
+        found.append((match[1], message))
+    return found
+
+
+def rules_in_page(page):
+    """[(name, message, its section)]: a heading `### Name`, then the message as a quotation."""
+    found = []
+    for section in re.split(r"^### ", page.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        name, _, rest = section.partition("\n")
+        quoted = re.findall(r"^> (.*)$", rest, re.M)
+        found.append((name.strip(), " ".join(quoted), rest))
+    return found
+
+
+def check_rules(tally):
+    code, page = rules_in_code(), rules_in_page(ROOT / "docs" / "checks.md")
+    names = [name for name, _ in code]
+    tally.judge("docs/checks.md lists the rules of checks.hpp in their order",
+                difference(names, [name for name, _, _ in page]))
+    messages = dict(code)
+    named = set()
+    for name, message, text in page:
+        if name not in messages:
+            continue
+        tally.judge(f"docs/checks.md: message of {name}",
+                    None if message == messages[name] else
+                    f"`{message}` on the page, `{messages[name]}` in checks.hpp")
+        cases = set(re.findall(r"`tests/compile_fail/(\w+)\.cpp`", text))
+        named |= cases
+        case = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        lacks = [what for what in ("**Cause**", "**Cure**") if what not in text]
+        tally.judge(f"docs/checks.md: cause, cure and case of {name}",
+                    f"no {' and no '.join(lacks)}" if lacks else
+                    f"tests/compile_fail/{case}.cpp does not exist"
+                    if not (CASES / f"{case}.cpp").exists() else
+                    None if case in cases else f"does not name tests/compile_fail/{case}.cpp")
+    there = {path.stem for path in CASES.glob("*.cpp")}
+    tally.judge("docs/checks.md names every case of tests/compile_fail",
+                difference(sorted(there), sorted(named)))
+
+
+# --- blocks and reports ---------------------------------------------------------------------------
+
+def without_positions(line):
+    return re.sub(r":\d+:\d+:", ":", line).strip()
+
+
+def compile_block(item):
+    page, line, text = item
+    code, report = run([*COMPILER, "-x", "c++", "-"], text)
+    return f"{name_of(page)}:{line}: the block compiles", None if code == 0 else report[:2000]
+
+
+def compare_report(item):
+    page, line, flags, file, text = item
+    code, report = run([*COMPILER, *flags.split(), file])
+    printed = [without_positions(l) for l in report.splitlines()]
+    shown = [without_positions(l) for l in text.splitlines() if l.strip() and l.strip() != "..."]
+    at, reason = 0, None if shown else "it is empty"
+    for wanted in shown:
+        if wanted not in printed[at:]:
+            reason = f"g++ does not print (or not in this order) `{wanted}`"
+            break
+        at = printed.index(wanted, at) + 1
+    if code == 0:
+        reason = f"{file} compiles with {flags}"
+    return f"{name_of(page)}:{line}: what g++ says of {file} {flags}", reason
+
+
+def check_blocks(tally, jobs):
+    programs, reports, fragments = [], [], 0
+    for page in PAGES:
+        for line, info, before, text in blocks(page):
+            if info == "never closed":
+                tally.judge(f"{name_of(page)}:{line}: the block ends", "it does not")
+            elif info == "cpp":
+                programs.append((page, line, text))
+            elif info == "cpp fragment":
+                fragments += 1
+            made = re.fullmatch(r"<!-- compiled from (\S+) with (.+) -->", before)
+            if made:
+                reports.append((page, line, made[2], made[1], text))
+    tally.judge("there are blocks to compile", None if programs and reports else "there are none")
+    tally.judge("fragments are few", None if fragments <= 3 else f"{fragments} of them")
+    if jobs == 0 or not shutil.which(COMPILER[0]):
+        tally.skip(f"{len(programs)} blocks and {len(reports)} reports",
+                   "--no-compile" if jobs == 0 else f"no {COMPILER[0]} here")
+        return
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for verdict in pool.map(compile_block, programs):
+            tally.judge(*verdict)
+        if "g++" not in os.path.basename(COMPILER[0]):
+            tally.skip(f"{len(reports)} reports", f"they are g++'s, and CXX is {COMPILER[0]}")
+            return
+        for verdict in pool.map(compare_report, reports):
+            tally.judge(*verdict)
+
+
+# --- the ladder, paths, lengths -------------------------------------------------------------------
+
+def check_ladder(tally):
+    ladder = ROOT / "tests" / "layout" / "ladder.txt"
+    wanted = re.sub(r"#.*", "", ladder.read_text(encoding="utf-8")).split()
+    shown = [text for page in PAGES for _, _, before, text in blocks(page)
+             if before == "<!-- tests/layout/ladder.txt -->"]
+    tally.judge("the page that shows the ladder", "there is none" if len(shown) != 1 else None)
+    for text in shown:
+        tally.judge("the ladder is that of tests/layout/ladder.txt",
+                    difference(wanted, text.split()))
+
+
+def exists(path):
+    if path.startswith(MADE_BY_COMMANDS):
+        return True
+    return any(glob.glob(str(folder / path)) for folder in FOLDERS)
+
+
+def check_paths(tally):
+    for page in PAGES:
+        text = prose(page)
+        said = [word for quoted in re.findall(r"`([^`\n]+)`", text) for word in quoted.split()[:1]]
+        lost = sorted({path for path in said if PATH.match(path) and not exists(path)})
+        links = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", text)
+        lost += sorted({link for link in links if not re.match(r"https?:", link)
+                        and not (page.parent / link).exists()})
+        count = sum(bool(PATH.match(path)) for path in said) + len(links)
+        tally.judge(f"{name_of(page)}: {count} paths and links", f"no {', no '.join(lost)}" if lost else None)
+
+
+def check_lengths(tally):
+    for page in PAGES:
+        lines = len(page.read_text(encoding="utf-8").splitlines())
+        tally.judge(f"{name_of(page)}: {lines} lines", None if lines <= 250 else "more than 250")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="See the top of this file.")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--no-compile", action="store_true")
+    options = parser.parse_args()
+    tally = Tally()
+    check_rules(tally)
+    check_ladder(tally)
+    check_paths(tally)
+    check_lengths(tally)
+    check_blocks(tally, 0 if options.no_compile else max(1, options.jobs))
+    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
+    sys.exit(1 if tally.failed or not tally.passed else 0)
+
+
+if __name__ == "__main__":
+    main()
