@@ -32,8 +32,9 @@ class Vocabulary {
  public:
   /// Reads and checks the keys that every tokenizer has. Throws Error with the key if one is
   /// missing, has another type or another length, or holds an id or a kind out of range; and if two
-  /// tokens have the same text, or a token has none.
-  explicit Vocabulary(const GgufFile& file) {
+  /// tokens have the same text, or a token has none. `add_bos_if_missing`: what a file means that
+  /// doesn't say; by default it must.
+  explicit Vocabulary(const GgufFile& file, std::optional<bool> add_bos_if_missing = std::nullopt) {
     const auto texts = file.strings("tokenizer.ggml.tokens");
     const auto kinds = file.i64s("tokenizer.ggml.token_type");
     require_length(file, "tokenizer.ggml.token_type", kinds.size(), texts.size());
@@ -48,7 +49,9 @@ class Vocabulary {
     for (std::size_t i = 0; i < texts.size(); ++i) add(texts[i], kinds[i]);
     bos_ = special(file, "tokenizer.ggml.bos_token_id");
     eos_ = special(file, "tokenizer.ggml.eos_token_id");
-    add_bos_ = file.boolean("tokenizer.ggml.add_bos_token");
+    const std::string_view add_bos = "tokenizer.ggml.add_bos_token";
+    add_bos_ =
+        add_bos_if_missing && !file.has(add_bos) ? *add_bos_if_missing : file.boolean(add_bos);
   }
   Vocabulary(Vocabulary&&) = default;
   Vocabulary& operator=(Vocabulary&&) = default;
