@@ -155,7 +155,7 @@ struct AttendHost {
     for (std::int64_t row = 0; row < block.rows(); ++row) {
       std::memcpy(scratch.q[row], q + block.offset(row), sizeof scratch.q[row]);
       std::memset(scratch.out[row], 0, sizeof scratch.out[row]);
-      scratch.softmax[row] = {};
+      scratch.softmax[row] = score.start(block.kv_head * heads.group() + row % heads.group());
     }
     const Position last = block.first + (block.count - 1);
     const KeyRange tiles = visible_tiles<Policy, Tile>(block.first, last);

@@ -12,18 +12,6 @@
 
 namespace kvring {
 
-/// How scores are made of dot products: softcap * tanh(scale * q.k / softcap), or without a softcap
-/// (0) scale * q.k.
-struct Scores {
-  float scale = 1;
-  float softcap = 0;
-
-  KVRING_HD float operator()(float dot) const {
-    const float score = dot * scale;
-    return softcap == 0 ? score : softcap * tanh_f32(score / softcap);
-  }
-};
-
 /// Online softmax (Milakov and Gimelshein, 2018) over tiles of Tile keys, in f32. Sums run over the
 /// keys of a tile in `lanes` interleaved partial sums, so that a host compiler can vectorise them.
 inline constexpr std::int64_t lanes = 16;
@@ -72,6 +60,26 @@ struct SoftmaxState {
   }
 };
 
+/// How scores are made of dot products, softcap * tanh(scale * q.k / softcap), or without a softcap
+/// (0) scale * q.k; and what else a softmax counts.
+struct Scores {
+  float scale = 1;
+  float softcap = 0;
+  /// Attention sinks (GPT-OSS): a learned score of each query head that takes part in the softmax
+  /// and brings no value. nullptr: none.
+  const float* sinks = nullptr;  // [q_heads]
+
+  KVRING_HD float operator()(float dot) const {
+    const float score = dot * scale;
+    return softcap == 0 ? score : softcap * tanh_f32(score / softcap);
+  }
+  /// The softmax of a head before its first key.
+  KVRING_HD SoftmaxState start(std::int64_t head) const {
+    if (sinks == nullptr) return {};
+    return {.maximum = sinks[head], .denominator = 1};
+  }
+};
+
 template <LayerPolicy Policy, std::int64_t Tile, class View>
 struct AttendScalar {
   View cache;
@@ -93,7 +101,7 @@ struct AttendScalar {
     float* result = out + i * heads.dim;     // [head_dim]
 
     for (std::int64_t d = 0; d < heads.dim; ++d) result[d] = 0;
-    SoftmaxState state;
+    SoftmaxState state = score.start(i % heads.q);
     float scores[round_up(Tile, lanes)] = {};
     for (Position tile = tiles.begin; tile < tiles.end; tile = tile + Tile) {
       const TileRange range = within_tile(keys, tile, Tile);

@@ -47,6 +47,9 @@ std::string gguf_differences(const GgufFile& file) {
     const std::string key = concat(architecture, ".", name);
     differences.compare(key, file.u64(key), static_cast<std::uint64_t>(in_type));
   };
+  const auto if_held = [&](std::string_view name, std::int64_t in_type) {
+    if (file.has(concat(architecture, ".", name))) integer(name, in_type);
+  };
   const auto real = [&](std::string_view name, double in_type) {
     const std::string key = concat(architecture, ".", name);
     differences.compare(key, static_cast<float>(file.f64(key)), static_cast<float>(in_type));
@@ -60,16 +63,25 @@ std::string gguf_differences(const GgufFile& file) {
     const auto compare_kind = [&]<class Kind>(std::type_identity<Kind>) {
       integer("attention.head_count", Kind::heads.q);
       integer("attention.head_count_kv", Kind::heads.kv);
-      integer("attention.key_length", Kind::heads.dim);
-      integer("attention.value_length", Kind::heads.dim);
+      if (file.has(concat(architecture, ".attention.key_length"))) {
+        integer("attention.key_length", Kind::heads.dim);
+        integer("attention.value_length", Kind::heads.dim);
+      } else {
+        differences.compare("embedding_length / head_count", Model::hidden / Kind::heads.q,
+                            Kind::heads.dim);
+      }
+      if_held("rope.dimension_count", Kind::rope.rotated);
       if constexpr (Kind::Policy::window != unbounded) {
         integer("attention.sliding_window", Kind::Policy::window);
-      } else {
+      }
+      // Of a hybrid, the file holds the base of the layers that see everything.
+      if constexpr (Kind::Policy::window == unbounded || sizeof...(Kinds) == 1) {
         real("rope.freq_base", Kind::rope.theta);
       }
     };
     (compare_kind(std::type_identity<Kinds>{}), ...);
   }(typename Model::Layers::Kinds{});
+  if_held("vocab_size", Model::vocabulary);
   if (file.has("tokenizer.ggml.tokens")) {
     differences.compare("vocabulary", file.value("tokenizer.ggml.tokens").count,
                         static_cast<std::uint64_t>(Model::vocabulary));
@@ -77,8 +89,18 @@ std::string gguf_differences(const GgufFile& file) {
   return differences.text();
 }
 
+namespace detail {
+
+template <class Model>
+concept GgufInterleavesHeads = requires {
+  requires Model::gguf_interleaves_heads;
+};
+
+}  // namespace detail
+
 /// The weights of a GGUF file. Every tensor that the model needs must be there, of its shape, and
 /// no other may be.
+template <class Model>
 class GgufSource {
  public:
   explicit GgufSource(const GgufFile& file) : file_(&file) {}
@@ -86,7 +108,12 @@ class GgufSource {
   Matrix matrix(std::int64_t layer, std::string_view name, std::int64_t out, std::int64_t in) {
     const GgufTensor& tensor =
         find(layer, name, 2, static_cast<std::uint64_t>(in), static_cast<std::uint64_t>(out));
-    return {.type = tensor.type, .data = tensor.data, .out = out, .in = in};
+    Matrix matrix{.type = tensor.type, .data = tensor.data, .out = out, .in = in};
+    if constexpr (detail::GgufInterleavesHeads<Model>) {
+      using Kind = typename Model::Layers::template Kind<0>;  // all heads of Llama are of one width
+      if (name == "attn_q" || name == "attn_k") matrix.interleaved_head = Kind::heads.dim;
+    }
+    return matrix;
   }
 
   std::vector<float> vector(std::int64_t layer, std::string_view name, std::int64_t size) {
@@ -136,7 +163,7 @@ template <class Model, Backend B>
 Weights<Model, B> load_gguf(B backend, const GgufFile& file) {
   const std::string differences = gguf_differences<Model>(file);
   require(differences.empty(), file.path(), " is no ", Model::name, ": ", differences);
-  GgufSource source(file);
+  GgufSource<Model> source(file);
   Weights<Model, B> weights = load_weights<Model>(backend, source);
   source.require_nothing_left();
   return weights;

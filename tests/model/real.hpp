@@ -1,0 +1,215 @@
+// Real weights against transformers in float64: what the tests of every real model share.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvring/io/gguf.hpp"
+#include "kvring/io/safetensors.hpp"
+#include "kvring/kernels/attend.hpp"
+#include "kvring/kernels/math.hpp"
+#include "kvring/model/linear_host.hpp"
+#include "kvring/model/load_gguf.hpp"
+#include "kvring/model/prefill.hpp"
+#include "kvring/model/sampler.hpp"
+#include "prompts.hpp"
+
+namespace kvring::test {
+
+template <class Model, class T>
+using RealPlan = Plan<Model, T, Chunk<4096>, Rewind<64>>;
+
+/// A model, loaded once from the file that an environment variable names; none if it is unset.
+template <class Model>
+struct RealModel {
+  GgufFile file;
+  Weights<Model, Host> weights;
+
+  static RealModel* get(const char* variable) {
+    static std::optional<RealModel> model = [&]() -> std::optional<RealModel> {
+      const char* path = std::getenv(variable);
+      if (path == nullptr) return std::nullopt;
+      GgufFile file(path);
+      auto weights = load_gguf<Model>(Host{}, file);
+      return RealModel{std::move(file), std::move(weights)};
+    }();
+    return model ? &*model : nullptr;
+  }
+};
+
+/// What transformers makes of a text in float64; tests/data/README.md lists the tensors.
+struct Oracle {
+  explicit Oracle(const std::string& name)
+      : file(KVRING_TEST_DATA "/real/" + name + ".safetensors") {}
+
+  SafetensorsFile file;
+  std::vector<std::int32_t> ids = to_ids(file.read_i64("ids"));
+  std::vector<float> logsumexp = file.read_f32("logsumexp"), nll = file.read_f32("nll");
+  std::vector<float> top_logits = file.read_f32("top_logits");   // [ids, 8]
+  std::vector<std::int64_t> top_ids = file.read_i64("top_ids");  // [ids, 8]
+
+  double mean_nll() const {
+    return std::accumulate(nll.begin(), nll.end(), 0.0) / static_cast<double>(nll.size());
+  }
+  float margin(std::size_t position) const {
+    return top_logits[position * 8] - top_logits[position * 8 + 1];
+  }
+};
+
+inline double log_sum_exp(std::span<const float> logits) {
+  const float highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (std::size_t begin = 0; begin < logits.size(); begin += 1024) {
+    float part[16] = {};
+    for (std::size_t i = begin; i < std::min(begin + 1024, logits.size()); i += 16) {
+      for (std::size_t lane = 0; lane < 16; ++lane) {
+        part[lane] += exp_f32(logits[i + lane] - highest);
+      }
+    }
+    sum += std::accumulate(part, part + 16, 0.0);
+  }
+  return highest + std::log(sum);
+}
+
+/// How far a run is from the oracle, over all positions.
+struct Distance {
+  double logsumexp = 0, logit = 0;  // largest
+  double logsumexp_rms = 0, logit_rms = 0;
+  double mean_nll = 0;
+  std::int64_t top1_differs = 0;
+  float largest_margin = 0;  // of the oracle, where top-1 differs
+
+  /// NaN compares as the largest difference.
+  static double larger_of(double a, double b) { return b <= a ? a : (b > a ? b : INFINITY); }
+};
+
+template <class T, class Model>
+Distance score(const RealModel<Model>& model, const Oracle& oracle,
+               std::vector<std::vector<float>>* residuals = nullptr) {
+  constexpr auto vocabulary = static_cast<std::size_t>(Model::vocabulary);
+  const std::int64_t context = round_up(static_cast<std::int64_t>(oracle.ids.size()), 2048);
+  Decoder<RealPlan<Model, T>, Host> decoder(Host{}, model.weights, context);
+  const std::vector<std::int64_t> probes = oracle.file.read_i64("probe_positions");
+  std::int64_t done = 0;
+  if (residuals != nullptr) {
+    residuals->assign(static_cast<std::size_t>(Model::Layers::layers), {});
+    decoder.probe = [&](std::int64_t layer, const float* residual, std::int64_t rows) {
+      for (const std::int64_t position : probes) {
+        if (position < done || position >= done + rows) continue;
+        const float* row = residual + (position - done) * Model::hidden;
+        auto& of_layer = (*residuals)[static_cast<std::size_t>(layer)];
+        of_layer.insert(of_layer.end(), row, row + Model::hidden);
+      }
+    };
+  }
+
+  Distance distance;
+  constexpr std::int64_t block = 64;
+  std::vector<float> logits(block * vocabulary), lse(block);
+  prefill(decoder, 0, oracle.ids, Wanted::all, [&](Span span) {
+    for (std::int64_t row = 0; row < span.rows; row += block) {
+      const std::int64_t count = smaller(block, span.rows - row);
+      decoder.logits(row, count, logits.data());
+      for_each(Host{}, count, [&](std::int64_t i) {
+        lse[static_cast<std::size_t>(i)] = static_cast<float>(log_sum_exp(
+            std::span(logits).subspan(static_cast<std::size_t>(i) * vocabulary, vocabulary)));
+      });
+      for (std::int64_t i = 0; i < count; ++i) {
+        const auto p = static_cast<std::size_t>(span.start.value + row + i);
+        const auto of_row =
+            std::span(logits).subspan(static_cast<std::size_t>(i) * vocabulary, vocabulary);
+        const double z = lse[static_cast<std::size_t>(i)];
+        distance.logsumexp =
+            Distance::larger_of(distance.logsumexp, std::abs(z - oracle.logsumexp[p]));
+        distance.logsumexp_rms += std::pow(z - oracle.logsumexp[p], 2);
+        for (std::size_t k = 0; k < 8; ++k) {
+          const auto id = static_cast<std::size_t>(oracle.top_ids[p * 8 + k]);
+          const double difference = std::abs(of_row[id] - oracle.top_logits[p * 8 + k]);
+          distance.logit = Distance::larger_of(distance.logit, difference);
+          distance.logit_rms += difference * difference;
+        }
+        if (p + 1 < oracle.ids.size()) {
+          distance.mean_nll += z - of_row[static_cast<std::size_t>(oracle.ids[p + 1])];
+        }
+        if (argmax(of_row) != oracle.top_ids[p * 8]) {
+          ++distance.top1_differs;
+          distance.largest_margin = std::max(distance.largest_margin, oracle.margin(p));
+        }
+      }
+    }
+    done = span.end().value;
+  });
+  const auto n = static_cast<double>(oracle.ids.size());
+  distance.logsumexp_rms = std::sqrt(distance.logsumexp_rms / n);
+  distance.logit_rms = std::sqrt(distance.logit_rms / (8 * n));
+  distance.mean_nll /= n - 1;
+  MESSAGE(std::string(element_name<T>), " cache: logsumexp differs by ", distance.logsumexp,
+          " at most, ", distance.logsumexp_rms, " rms; logits by ", distance.logit, " at most, ",
+          distance.logit_rms, " rms; mean NLL ", distance.mean_nll, "; top-1 differs at ",
+          distance.top1_differs, " positions (margins up to ", distance.largest_margin, ")");
+  return distance;
+}
+
+/// What a bfloat16 run of transformers does to Gemma 3 270M (weights, activations and residual
+/// stream all rounded; 600 positions). A cache in bf16 rounds a part of what that run rounds, by
+/// the same 2^-9; a cache in f16 rounds by 2^-12, an eighth of it. So these, divided by 1 and by 8,
+/// bound the two: a detail that is wrong only for narrow types would not keep to a rounding's size.
+struct Bfloat16Run {
+  double logit = 0.81, logit_rms = 0.106, logsumexp = 0.55, logsumexp_rms = 0.097,
+         mean_nll = 1.8e-3;
+};
+
+inline void check_narrow(const Distance& distance, const Oracle& oracle, double factor) {
+  const Bfloat16Run bound;
+  CHECK(distance.logit <= bound.logit * factor);
+  CHECK(distance.logit_rms <= bound.logit_rms * factor);
+  CHECK(distance.logsumexp <= bound.logsumexp * factor);
+  CHECK(distance.logsumexp_rms <= bound.logsumexp_rms * factor);
+  CHECK(std::abs(distance.mean_nll - oracle.mean_nll()) <= bound.mean_nll * factor);
+  // Two logits that move towards each other by the largest error each.
+  CHECK(distance.largest_margin <= 2 * bound.logit * factor);
+}
+
+/// Greedy tokens after every cut of the oracle, compared up to the first margin below 1e-3: one
+/// sequence, taken back to the cut after each.
+template <class Model>
+void check_greedy(const RealModel<Model>& model, const Oracle& oracle) {
+  const std::vector<std::int64_t> cuts = oracle.file.read_i64("greedy_cuts");
+  const std::vector<std::int64_t> expected = oracle.file.read_i64("greedy_ids");  // [cuts, 32]
+  const std::vector<float> margins = oracle.file.read_f32("greedy_margin");       // [cuts, 32]
+  const auto ids = std::span(oracle.ids);
+  Decoder<RealPlan<Model, f32>, Host> decoder(Host{}, model.weights,
+                                              static_cast<std::int64_t>(ids.size()) + 64);
+  std::vector<float> logits(static_cast<std::size_t>(Model::vocabulary));
+  for (std::size_t cut = 0; cut < cuts.size(); ++cut) {
+    CAPTURE(cuts[cut]);
+    const auto begin = static_cast<std::size_t>(decoder.timeline(0).length());
+    std::int64_t row = 0;
+    prefill(decoder, 0, ids.subspan(begin, static_cast<std::size_t>(cuts[cut]) - begin),
+            Wanted::last, [&](Span span) { row = span.rows - 1; });
+    std::size_t compared = 0;
+    for (; compared < 32 && margins[cut * 32 + compared] >= 1e-3f; ++compared) {
+      decoder.logits(row, logits.data());
+      const std::int32_t id = argmax(logits);
+      REQUIRE(id == expected[cut * 32 + compared]);
+      const NewTokens next{0, {&id, 1}};
+      decoder.forward({&next, 1}, Wanted::last);
+      row = 0;
+    }
+    MESSAGE("after ", cuts[cut], " tokens: ", compared, " greedy tokens equal");
+    CHECK(compared >= 8);  // or the comparison says little
+    // At most 32 positions of the 64 that the plan allows to take back.
+    decoder.timeline(0).rewind_to({cuts[cut]});
+  }
+}
+
+}  // namespace kvring::test
