@@ -1,4 +1,5 @@
-// Gemma 4, text: what its layer kinds and its family add.
+// Gemma 4, text, dense. Numbers: config.json of google/gemma-4-{E2B,E4B,12B,31B}, as transformers'
+// convert_gemma4_weights.py and convert_gemma4_unified_weights.py (12B) write it.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,9 @@
 #include "kvring/rope.hpp"
 #include "kvring/sharing.hpp"
 
-namespace kvring::models::gemma4 {
+namespace kvring::models {
+
+namespace gemma4 {
 
 template <std::int64_t Window, Heads Shape>
 struct Local : Layer<Swa<Window>, Shape> {
@@ -53,4 +56,47 @@ constexpr Block with_layer_inputs(Block block) {
   return block;
 }
 
-}  // namespace kvring::models::gemma4
+}  // namespace gemma4
+
+/// Layers from 15 on read the caches of 13 (local) and 14 (global). Their feed-forward blocks are
+/// twice as wide; a Decoder wants one `ffn`, so there is none and it does not compile.
+struct Gemma4_E2B : gemma4::Family {
+  static constexpr const char* name = "Gemma4_E2B";
+  static constexpr const char* plan_only = "layers of two feed-forward widths are not built yet";
+  static constexpr Block block = gemma4::with_layer_inputs<256>(Family::block);
+  using Local = gemma4::Local<512, Heads{.q = 8, .kv = 1, .dim = 256}>;
+  using Global = gemma4::Global<Heads{.q = 8, .kv = 1, .dim = 512}>;
+  using Layers = Hybrid<35, Repeat<4, Local>, Global>;
+  using Sharing = SharedKv<20>;
+  static constexpr std::int64_t hidden = 1536, max_context = 131'072;
+  static constexpr std::int64_t ffn_of(std::int64_t layer) { return layer < 15 ? 6144 : 12'288; }
+};
+
+/// Layers from 24 on read the caches of 22 (local) and 23 (global).
+struct Gemma4_E4B : gemma4::Family {
+  static constexpr const char* name = "Gemma4_E4B";
+  static constexpr Block block = gemma4::with_layer_inputs<256>(Family::block);
+  using Local = gemma4::Local<512, Heads{.q = 8, .kv = 2, .dim = 256}>;
+  using Global = gemma4::Global<Heads{.q = 8, .kv = 2, .dim = 512}>;
+  using Layers = Hybrid<42, Repeat<5, Local>, Global>;
+  using Sharing = SharedKv<18>;
+  static constexpr std::int64_t hidden = 2560, ffn = 10'240, max_context = 131'072;
+};
+
+struct Gemma4_12B : gemma4::Family {
+  static constexpr const char* name = "Gemma4_12B";
+  using Local = gemma4::Local<1024, Heads{.q = 16, .kv = 8, .dim = 256}>;
+  using Global = gemma4::GlobalKeqV<Heads{.q = 16, .kv = 1, .dim = 512}>;
+  using Layers = Hybrid<48, Repeat<5, Local>, Global>;
+  static constexpr std::int64_t hidden = 3840, ffn = 15'360, max_context = 262'144;
+};
+
+struct Gemma4_31B : gemma4::Family {
+  static constexpr const char* name = "Gemma4_31B";
+  using Local = gemma4::Local<1024, Heads{.q = 32, .kv = 16, .dim = 256}>;
+  using Global = gemma4::GlobalKeqV<Heads{.q = 32, .kv = 4, .dim = 512}>;
+  using Layers = Hybrid<60, Repeat<5, Local>, Global>;
+  static constexpr std::int64_t hidden = 5376, ffn = 21'504, max_context = 262'144;
+};
+
+}  // namespace kvring::models
