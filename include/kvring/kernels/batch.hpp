@@ -11,7 +11,7 @@ namespace kvring {
 /// Consecutive rows of a launch that are consecutive positions of one sequence.
 struct Segment {
   std::int64_t sequence = 0;   // index into the caches
-  Position start;              // position of the first row
+  Position start{};            // position of the first row
   std::int64_t first_row = 0;  // in the launch
   std::int64_t rows = 0;
 };
