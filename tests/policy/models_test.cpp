@@ -31,7 +31,7 @@ struct Gemma3Config {
 };
 
 template <class Model>
-constexpr bool matches(const Gemma3Config& c) {
+constexpr bool is_gemma3(const Gemma3Config& c) {
   using Local = typename Model::Local;
   using Global = typename Model::Global;
   const Heads heads{c.num_attention_heads, c.num_key_value_heads, c.head_dim};
@@ -46,11 +46,13 @@ constexpr bool matches(const Gemma3Config& c) {
          Global::rope.scaling == c.linear_rope_scaling && Global::rope.rotated == c.head_dim &&
          Model::norm_epsilon == 1e-6;
 }
-static_assert(matches<Gemma3_270M>({640, 2048, 18, 4, 1, 256, 512, 256, 32'768, 262'144, 1}));
-static_assert(matches<Gemma3_1B>({1152, 6912, 26, 4, 1, 256, 512, 256, 32'768, 262'144, 1}));
-static_assert(matches<Gemma3_4B>({2560, 10'240, 34, 8, 4, 256, 1024, 256, 131'072, 262'208, 8}));
-static_assert(matches<Gemma3_12B>({3840, 15'360, 48, 16, 8, 256, 1024, 256, 131'072, 262'208, 8}));
-static_assert(matches<Gemma3_27B>({5376, 21'504, 62, 32, 16, 128, 1024, 168, 131'072, 262'208, 8}));
+static_assert(is_gemma3<Gemma3_270M>({640, 2048, 18, 4, 1, 256, 512, 256, 32'768, 262'144, 1}));
+static_assert(is_gemma3<Gemma3_1B>({1152, 6912, 26, 4, 1, 256, 512, 256, 32'768, 262'144, 1}));
+static_assert(is_gemma3<Gemma3_4B>({2560, 10'240, 34, 8, 4, 256, 1024, 256, 131'072, 262'208, 8}));
+static_assert(is_gemma3<Gemma3_12B>({3840, 15'360, 48, 16, 8, 256, 1024, 256, 131'072, 262'208,
+                                     8}));
+static_assert(is_gemma3<Gemma3_27B>({5376, 21'504, 62, 32, 16, 128, 1024, 168, 131'072, 262'208,
+                                     8}));
 
 /// config.json of google/gemma-4-*.
 struct Gemma4Config {
@@ -61,7 +63,7 @@ struct Gemma4Config {
 };
 
 template <class Model>
-constexpr bool matches(const Gemma4Config& c) {
+constexpr bool is_gemma4(const Gemma4Config& c) {
   using Local = typename Model::Local;
   using Global = typename Model::Global;
   const auto donors = SeedPlan<Model>::donor_of;
@@ -84,10 +86,10 @@ constexpr bool matches(const Gemma4Config& c) {
          Global::rope.turning == 64 && Local::query_scalar == 1 && Global::query_scalar == 1 &&
          Model::norm_epsilon == 1e-6;
 }
-static_assert(matches<Gemma4_E2B>({1536, 35, 8, 1, 1, 512, 256, 20, 131'072, false}));
-static_assert(matches<Gemma4_E4B>({2560, 42, 8, 2, 2, 512, 256, 18, 131'072, false}));
-static_assert(matches<Gemma4_12B>({3840, 48, 16, 8, 1, 1024, 0, 0, 262'144, true}));
-static_assert(matches<Gemma4_31B>({5376, 60, 32, 16, 4, 1024, 0, 0, 262'144, true}));
+static_assert(is_gemma4<Gemma4_E2B>({1536, 35, 8, 1, 1, 512, 256, 20, 131'072, false}));
+static_assert(is_gemma4<Gemma4_E4B>({2560, 42, 8, 2, 2, 512, 256, 18, 131'072, false}));
+static_assert(is_gemma4<Gemma4_12B>({3840, 48, 16, 8, 1, 1024, 0, 0, 262'144, true}));
+static_assert(is_gemma4<Gemma4_31B>({5376, 60, 32, 16, 4, 1024, 0, 0, 262'144, true}));
 static_assert(Gemma4_E4B::ffn == 10'240 && Gemma4_12B::ffn == 15'360 && Gemma4_31B::ffn == 21'504);
 static_assert(Gemma4_E2B::ffn_of(14) == 6144 && Gemma4_E2B::ffn_of(15) == 12'288);
 
@@ -111,7 +113,7 @@ constexpr double theta() {
 
 /// All layers are of one kind.
 template <class Model, std::int64_t Window = unbounded>
-constexpr bool matches(const DenseConfig& c) {
+constexpr bool is_dense(const DenseConfig& c) {
   using Kind = typename Model::Layers::template Kind<0>;
   static_assert(Model::Layers::Kinds::size == 1);
   return Model::hidden == c.hidden_size && Model::ffn == c.intermediate_size &&
@@ -124,24 +126,27 @@ constexpr bool matches(const DenseConfig& c) {
          Model::block.activation == Activation::silu && !Model::block.sandwich_norms &&
          Model::block.qk_norm == (Model::architecture == std::string_view("qwen3"));
 }
-static_assert(matches<Llama3_1_8B>({4096, 14'336, 32, 32, 8, 128, 128'256, 131'072, 5e5, 1e-5,
-                                    false}));
-static_assert(matches<Llama3_2_1B>({2048, 8192, 16, 32, 8, 64, 128'256, 131'072, 5e5, 1e-5, true}));
-static_assert(matches<Llama3_2_3B>({3072, 8192, 28, 24, 8, 128, 128'256, 131'072, 5e5, 1e-5,
-                                    true}));
-static_assert(matches<SmolLM2_135M>({576, 1536, 30, 9, 3, 64, 49'152, 8192, 1e5, 1e-5, true}));
-static_assert(matches<SmolLM2_360M>({960, 2560, 32, 15, 5, 64, 49'152, 8192, 1e5, 1e-5, true}));
-static_assert(matches<SmolLM2_1_7B>({2048, 8192, 24, 32, 32, 64, 49'152, 8192, 1.3e5, 1e-5, true}));
-static_assert(matches<Qwen3_0_6B>({1024, 3072, 28, 16, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
-static_assert(matches<Qwen3_1_7B>({2048, 6144, 28, 16, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
-static_assert(matches<Qwen3_4B>({2560, 9728, 36, 32, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
-static_assert(matches<Qwen3_8B>({4096, 12'288, 36, 32, 8, 128, 151'936, 40'960, 1e6, 1e-6, false}));
-static_assert(matches<Qwen3_14B>({5120, 17'408, 40, 40, 8, 128, 151'936, 40'960, 1e6, 1e-6,
+static_assert(is_dense<Llama3_1_8B>({4096, 14'336, 32, 32, 8, 128, 128'256, 131'072, 5e5, 1e-5,
+                                     false}));
+static_assert(is_dense<Llama3_2_1B>({2048, 8192, 16, 32, 8, 64, 128'256, 131'072, 5e5, 1e-5,
+                                     true}));
+static_assert(is_dense<Llama3_2_3B>({3072, 8192, 28, 24, 8, 128, 128'256, 131'072, 5e5, 1e-5,
+                                     true}));
+static_assert(is_dense<SmolLM2_135M>({576, 1536, 30, 9, 3, 64, 49'152, 8192, 1e5, 1e-5, true}));
+static_assert(is_dense<SmolLM2_360M>({960, 2560, 32, 15, 5, 64, 49'152, 8192, 1e5, 1e-5, true}));
+static_assert(is_dense<SmolLM2_1_7B>({2048, 8192, 24, 32, 32, 64, 49'152, 8192, 1.3e5, 1e-5,
+                                      true}));
+static_assert(is_dense<Qwen3_0_6B>({1024, 3072, 28, 16, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
+static_assert(is_dense<Qwen3_1_7B>({2048, 6144, 28, 16, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
+static_assert(is_dense<Qwen3_4B>({2560, 9728, 36, 32, 8, 128, 151'936, 40'960, 1e6, 1e-6, true}));
+static_assert(is_dense<Qwen3_8B>({4096, 12'288, 36, 32, 8, 128, 151'936, 40'960, 1e6, 1e-6,
                                   false}));
-static_assert(matches<Qwen3_32B>({5120, 25'600, 64, 64, 8, 128, 151'936, 40'960, 1e6, 1e-6,
-                                  false}));
-static_assert(matches<Mistral_7B_v0_1, 4096>({4096, 14'336, 32, 32, 8, 128, 32'000, 32'768, 1e4,
-                                              1e-5, false}));
+static_assert(is_dense<Qwen3_14B>({5120, 17'408, 40, 40, 8, 128, 151'936, 40'960, 1e6, 1e-6,
+                                   false}));
+static_assert(is_dense<Qwen3_32B>({5120, 25'600, 64, 64, 8, 128, 151'936, 40'960, 1e6, 1e-6,
+                                   false}));
+static_assert(is_dense<Mistral_7B_v0_1, 4096>({4096, 14'336, 32, 32, 8, 128, 32'000, 32'768, 1e4,
+                                               1e-5, false}));
 static_assert(Llama3_1_8B::Global::rope_by_parts.factor == 8);
 static_assert(Llama3_2_1B::Global::rope_by_parts.factor == 32);
 static_assert(Llama3_2_3B::Global::rope_by_parts.factor == 32);
