@@ -46,11 +46,11 @@ void with_plan(const GgufFile& file, const EngineOptions& options, F f) {
   });
 }
 
-/// Bytes of the weights in the memory of the device. On the host the embedding stays in the file.
-std::int64_t weight_bytes(const GgufFile& file) {
+/// Bytes of the weights, as f32. On the host the embedding stays in the file.
+std::int64_t weight_bytes(const GgufFile& file, const EngineOptions& options) {
   std::int64_t values = 0;
   for (const GgufTensor& tensor : file.tensors()) {
-    if (tensor.name == "token_embd.weight") continue;
+    if (options.device == "host" && tensor.name == "token_embd.weight") continue;
     std::int64_t product = 1;
     for (const std::uint64_t dim : tensor.dims) product *= static_cast<std::int64_t>(dim);
     values += product;
@@ -146,7 +146,7 @@ MemoryReport memory_report(const GgufFile& file, const EngineOptions& options) {
 
 void require_memory(const GgufFile& file, const EngineOptions& options) {
   with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
-    const std::int64_t weights = weight_bytes(file), free = free_bytes(options);
+    const std::int64_t weights = weight_bytes(file, options), free = free_bytes(options);
     const auto needed = [&](std::int64_t context) {
       return weights + Plan::cache_bytes(context) + scratch_bytes<Plan>(options, context);
     };

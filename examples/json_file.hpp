@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -18,6 +19,16 @@
 #include "program.hpp"
 
 namespace kvring::programs {
+
+/// An output that is one of the inputs would be lost: that is no wish.
+inline void require_other_file(const std::string& output,
+                               std::initializer_list<std::string> inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code unknown;
+    require_usage(!std::filesystem::equivalent(output, input, unknown), "--json would overwrite ",
+                  input);
+  }
+}
 
 /// Made before the work whose result it will hold, so that a path that cannot be written, or a full
 /// disk, is found out at once. A regular file is written beside its place and then moved there;

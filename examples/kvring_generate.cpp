@@ -111,6 +111,7 @@ bool ends_text(const Vocabulary& vocabulary, std::int32_t id) {
 void generate(const Options& o) {
   check_usage(o);
   require_compiled(o.engine);
+  require_other_file(o.json, {o.model, o.prompt_file, o.ids});
   const JsonFile json(o.json, 16 * (o.tokens < (1 << 20) ? o.tokens : 0) + (1 << 16));
   const GgufFile file(o.model);
   const ModelChoice model = choose_model(file);
@@ -163,9 +164,11 @@ void generate(const Options& o) {
   // The first token came from the prefill, and the last one was not appended.
   const std::int64_t steps = generated.empty() ? 0 : std::ssize(generated) - 1;
   const double decode = finished - prefilled;
-  std::fprintf(stderr, "decode: %lld tokens%s, %.2f s, %.1f tokens/s\n",
-               static_cast<long long>(generated.size()), ended ? ", ended by the model" : "",
-               decode, steps == 0 ? 0.0 : static_cast<double>(steps) / decode);
+  std::string outcome =
+      concat("decode: ", generated.size(), generated.size() == 1 ? " token" : " tokens",
+             ended ? ", ended by the model" : "");
+  if (steps > 0) outcome += fmt::format(", {:.2f} s, {:.1f} tokens/s", decode, steps / decode);
+  std::fprintf(stderr, "%s\n", outcome.c_str());
   if (!json.wanted()) return;
   json.commit(
       {{"model", model.name},

@@ -5,7 +5,10 @@
 #include <type_traits>
 
 #include "kvring/model/decoder.hpp"
+#include "kvring/models/dense.hpp"
 #include "kvring/models/gemma3.hpp"
+#include "kvring/models/gemma4.hpp"
+#include "kvring/models/gpt_oss.hpp"
 #include "kvring/report.hpp"
 #include "program.hpp"
 
@@ -14,8 +17,13 @@ using namespace kvring::programs;
 
 namespace {
 
-using Types = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B,
-                       models::Gemma3_12B, models::Gemma3_27B>;
+using Types =
+    TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B, models::Gemma3_12B,
+             models::Gemma3_27B, models::Gemma4_E2B, models::Gemma4_E4B, models::Gemma4_12B,
+             models::Gemma4_31B, models::Llama3_1_8B, models::Llama3_2_1B, models::Llama3_2_3B,
+             models::SmolLM2_135M, models::SmolLM2_360M, models::SmolLM2_1_7B, models::Qwen3_0_6B,
+             models::Qwen3_1_7B, models::Qwen3_4B, models::Qwen3_8B, models::Qwen3_14B,
+             models::Qwen3_32B, models::Mistral_7B_v0_1, models::GptOss_20B, models::GptOss_120B>;
 using Elements = TypeList<f32, f16, bf16>;
 // Chunk is part of a plan's type: rings are as long as it needs. So a choice is compiled.
 using Chunks = TypeList<Chunk<256>, Chunk<512>, Chunk<1024>, Chunk<2048>, Chunk<4096>>;
@@ -33,9 +41,14 @@ struct Options {
 template <class Model, class T, class ChunkType>
 void print_plan(const Options& o) {
   using PlanType = Plan<Model, T, ChunkType, Rewind<64>>;
-  const std::int64_t scratch =
-      Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
-  print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
+  if constexpr (requires { Model::plan_only; }) {
+    print(memory_table(memory_report<PlanType>(o.context, o.sequences)));
+    print(concat("  a plan only: ", Model::plan_only, "\n\n"));
+  } else {
+    const std::int64_t scratch =
+        Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
+    print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
+  }
 }
 
 /// The names, or numbers, of the types in a list: "A, B, C".

@@ -96,6 +96,7 @@ void score(const Options& o) {
   require_usage(o.top >= 0, "--top is ", o.top, ", wanted 0 or more");
   require_usage(o.engine.chunk >= 1, "--chunk is ", o.engine.chunk, ", wanted 1 or more");
   require_compiled(o.engine);
+  require_other_file(o.json, {o.model, o.text, o.ids});
   JsonFile(o.json, 1);  // before the file is read; its size follows from the text
   const GgufFile file(o.model);
   const ModelChoice model = choose_model(file);

@@ -68,13 +68,14 @@ requires(Policy::window != unbounded) struct ResolveStorage<Policy, Deduced, C, 
 };
 
 template <class Policy, class Storage, std::int64_t C, std::int64_t B, std::int64_t Tile>
-struct PlacementRules {};
+struct PlacementRules {};  // a ring without a window is refused by Layer
 template <class Policy, std::int64_t Slots, std::int64_t C, std::int64_t B, std::int64_t Tile>
-struct PlacementRules<Policy, Ring<Slots>, C, B, Tile>
+requires(Policy::window != unbounded) struct PlacementRules<Policy, Ring<Slots>, C, B, Tile>
     : check::RingHoldsWindowAndChunk<Slots, ring_slots_needed(Policy::window, C, B)>,
       check::ChunkFitsHeadroom<C, Slots - (Policy::window - 1)>,
       check::RewindFitsHeadroom<B, Slots - (Policy::window - 1)>,
-      check::RingIsWholeTiles<Slots, Tile> {};
+      check::RingIsWholeTiles<Slots, Tile> {
+};
 
 }  // namespace detail
 

@@ -19,7 +19,7 @@ struct ScratchLayout {
 
   std::int64_t rows;      // of a chunk, rounded up
   std::int64_t ffn_rows;  // of `gate` and `up`
-  std::int64_t residual;  // [rows, hidden]
+  std::int64_t residual;  // [rows + row_group, hidden]: blocks of rows may begin anywhere
   std::int64_t normed;    // [rows, hidden]
   std::int64_t added;     // [rows, hidden]: what a block adds to the residual
   std::int64_t q;         // [rows, q_heads, head_dim] of the widest kind
@@ -55,7 +55,7 @@ struct ScratchLayout {
       end += round_up(count, 16);  // 64 bytes
       return begin;
     };
-    residual = take(rows * Model::hidden);
+    residual = take((rows + row_group) * Model::hidden);
     normed = take(rows * Model::hidden);
     added = take(rows * Model::hidden);
     q = take(rows * q_dim);

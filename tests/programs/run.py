@@ -361,6 +361,15 @@ def json_is_there_whole_or_not_at_all(bench):
 
 
 @case
+def json_must_not_overwrite_an_input(bench):
+    ids = bench.file("ids.json", "[2, 501]")
+    for run in (("kvring-generate", "--tokens", 1), ("kvring-score",)):
+        for target in (bench.model, ids, bench.folder / "." / "ids.json"):
+            bench.refused(*run, "--model", bench.model, "--ids", ids, "--json", target, code=2,
+                          words=("overwrite", target.name))
+
+
+@case
 def json_may_go_to_a_pipe(bench):
     ended = bench.run("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 0,
                       "--json", "/dev/stdout")

@@ -81,19 +81,17 @@ inline void check_turns(ChatMarkers markers, std::span<const ChatTurn> turns) {
 
 inline std::string gemma_prompt(ChatMarkers markers, std::span<const ChatTurn> turns) {
   std::string out, system;
-  if (turns.front().role == ChatRole::system) {
-    system = concat(turns.front().text, "\n\n");
-    turns = turns.subspan(1);
-    require(!turns.empty(),
-            "a chat of Gemma needs a turn of the user, its system turn is no more "
-            "than the beginning of that");
-  }
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    const bool user = i % 2 == 0;
+  const std::size_t first = turns.front().role == ChatRole::system ? 1 : 0;
+  if (first == 1) system = concat(turns.front().text, "\n\n");
+  require(turns.size() > first,
+          "a chat of Gemma needs a turn of the user: its system turn only "
+          "begins that");
+  for (std::size_t i = first; i < turns.size(); ++i) {
+    const bool user = (i - first) % 2 == 0;
     require(turns[i].role == (user ? ChatRole::user : ChatRole::assistant),
-            "a chat of Gemma alternates: user, assistant, user; turn ", i,
-            " after the system's is ", "not the ", user ? "user" : "assistant", "'s");
-    out += concat(markers.start, user ? "user\n" : "model\n", i == 0 ? system : "",
+            "a chat of Gemma alternates between user and assistant: turn ", i, " is not the ",
+            user ? "user" : "assistant", "'s");
+    out += concat(markers.start, user ? "user\n" : "model\n", i == first ? system : "",
                   trim(turns[i].text), markers.stop, "\n");
   }
   return out + concat(markers.start, "model\n");

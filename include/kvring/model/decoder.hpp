@@ -102,30 +102,19 @@ class Decoder {
 
   /// Logits [vocabulary] of a row of the last forward, one that was wanted, into host memory.
   void logits(std::int64_t row, float* out) {
-    logits(row, 1, at(layout_.logits));
+    final_norm(row, 1);
+    head().logits(backend_, at(layout_.normed), at(layout_.logits));
+    softcap(1, at(layout_.logits));
     backend_.to_host(out, at(layout_.logits),
                      static_cast<std::size_t>(vocabulary()) * sizeof(float));
   }
 
-  /// Logits of `count` rows at once, into memory of the back end: [count, vocabulary].
+  /// Logits of `count` rows at once, into memory of the back end with room for a multiple of four
+  /// rows: [count, vocabulary].
   void logits(std::int64_t row, std::int64_t count, float* out) {
-    require(row >= first_wanted_ && row + count <= rows_, "logits of rows ", row, " to ",
-            row + count - 1, " were asked for, but rows ", first_wanted_, " to ", rows_ - 1,
-            " were computed");
-    for_each(backend_, count,
-             RmsNorm{.x = at(layout_.residual) + row * Model::hidden,
-                     .weight = weights_->final_norm.data(),
-                     .y = at(layout_.normed),
-                     .width = Model::hidden,
-                     .epsilon = epsilon});
-    const Table<B>& head = Model::block.tied_head ? weights_->embedding : weights_->head;
-    head.logits(backend_, at(layout_.normed), count, out);
-    if constexpr (Model::block.final_softcap > 0) {
-      for_each(backend_, count,
-               SoftcapRows{.x = out,
-                           .width = Model::vocabulary,
-                           .softcap = static_cast<float>(Model::block.final_softcap)});
-    }
+    final_norm(row, count);
+    head().logits(backend_, at(layout_.normed), count, out);
+    softcap(count, out);
   }
 
   /// The row of the last forward after the final norm, [hidden]; valid after logits(row, ...).
@@ -143,6 +132,27 @@ class Decoder {
             " rows was asked for, but this plan is proved for chunks of 1 to ", Plan::chunk,
             "; ask for less, or compile a plan with a larger Chunk");
     return chunk;
+  }
+
+  const Table<B>& head() const {
+    return Model::block.tied_head ? weights_->embedding : weights_->head;
+  }
+
+  void final_norm(std::int64_t row, std::int64_t count) {
+    require(row >= first_wanted_ && row + count <= rows_, "logits of rows ", row, " to ",
+            row + count - 1, " were asked for, but rows ", first_wanted_, " to ", rows_ - 1,
+            " were computed");
+    norm(at(layout_.residual) + row * Model::hidden, weights_->final_norm, count,
+         at(layout_.normed));
+  }
+
+  void softcap(std::int64_t rows, float* logits) {
+    if constexpr (Model::block.final_softcap > 0) {
+      for_each(backend_, rows,
+               SoftcapRows{.x = logits,
+                           .width = Model::vocabulary,
+                           .softcap = static_cast<float>(Model::block.final_softcap)});
+    }
   }
 
   float* at(std::int64_t offset) { return scratch_.data() + offset; }

@@ -11,7 +11,8 @@ template <class B>
 class Linear;
 
 /// Token embeddings, and the head that is tied to them. Constructed from (backend, Matrix).
-/// embed(ids, rows, scale, x); logits(x [rows, width], rows, y [rows, vocabulary]).
+/// embed(ids, rows, scale, x); logits(x [width], y [vocabulary]) of one row; and of many,
+/// logits(x [rows, width], rows, y [rows, vocabulary]), with room as for Linear.
 template <class B>
 class Table;
 

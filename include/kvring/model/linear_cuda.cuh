@@ -97,6 +97,7 @@ class Table<Cuda> {
              Embed{.table = rows_.data(), .ids = ids, .x = x, .width = width_, .scale = scale});
   }
 
+  void logits(const Cuda& backend, const float* x, float* y) const { logits(backend, x, 1, y); }
   void logits(const Cuda& backend, const float* x, std::int64_t rows, float* y) const {
     detail::multiply(backend, x, rows, rows_.data(), vocabulary_, width_, y);
   }
