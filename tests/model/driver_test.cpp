@@ -100,6 +100,26 @@ TEST_CASE("only the last row: the same logits as when all are asked for") {
   }
 }
 
+TEST_CASE("logits of many rows at once do not depend on how many") {
+  const Fixture fixture;
+  const std::vector<std::int32_t> ids = seed_tokens(64, 128);
+  TinyDecoder decoder(Host{}, fixture.weights, 64);
+  const NewTokens tokens{0, ids};
+  decoder.forward({&tokens, 1}, Wanted::all);
+  std::vector<float> whole(64 * vocabulary);
+  decoder.logits(0, 64, whole.data());
+  for (const std::int64_t count : {1, 2, 3, 5, 63}) {
+    CAPTURE(count);
+    for (const std::int64_t row : {std::int64_t{0}, 64 - count}) {
+      std::vector<float> part(static_cast<std::size_t>(round_up(count, 4)) * vocabulary);
+      decoder.logits(row, count, part.data());
+      const auto rows = static_cast<std::size_t>(count) * vocabulary;
+      CHECK(same_bits(std::span(part).first(rows),
+                      std::span(whole).subspan(static_cast<std::size_t>(row) * vocabulary, rows)));
+    }
+  }
+}
+
 TEST_CASE("the report says which path was taken and why") {
   const Fixture fixture;
   const std::vector<std::int32_t> ids = seed_tokens(100, 128);
