@@ -30,6 +30,7 @@ struct Global : Layer<Dense, Shape> {
 /// Common to the family.
 struct Family {
   static constexpr const char* architecture = "gemma3";
+  static constexpr const char* model_type = "gemma3_text";  // in config.json
   static constexpr Block block{.activation = Activation::gelu_tanh,
                                .qk_norm = true,
                                .sandwich_norms = true,

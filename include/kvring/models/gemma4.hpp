@@ -37,6 +37,7 @@ struct GlobalKeqV : Global<Shape> {
 /// Common to the family.
 struct Family {
   static constexpr const char* architecture = "gemma4";
+  static constexpr const char* model_type = "gemma4_text";  // in config.json
   static constexpr Block block{.activation = Activation::gelu_tanh,
                                .qk_norm = true,
                                .sandwich_norms = true,

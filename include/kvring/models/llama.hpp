@@ -14,6 +14,7 @@ namespace llama {
 /// Common to the family.
 struct Family {
   static constexpr const char* architecture = "llama";
+  static constexpr const char* model_type = "llama";  // in config.json
   static constexpr Block block{.activation = Activation::silu};
   static constexpr bool norms_store_minus_one = false;
   static constexpr bool gguf_interleaves_heads = true;

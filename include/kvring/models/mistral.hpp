@@ -18,6 +18,7 @@ struct Local : Layer<Swa<Window>, Shape> {
 };
 
 struct Family : llama::Family {
+  static constexpr const char* model_type = "mistral";  // in config.json
   static constexpr Block block = with_own_head(llama::Family::block);
 };
 

@@ -1,0 +1,101 @@
+// compare_rope: the rotary embedding of a layer in a config.json, new or old, and in a model type.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kvring/io/json.hpp"
+#include "kvring/model/config_defaults.hpp"
+#include "kvring/model/config_differences.hpp"
+#include "kvring/model/model_numbers.hpp"
+
+namespace kvring::detail {
+
+/// New files have rope_parameters, either of all layers or by layer type. Old ones have rope_theta,
+/// rope_scaling and, of Gemma 3's sliding layers, rope_local_base_freq. All that is stated must
+/// agree with the type, whichever of it transformers would prefer.
+class RopeComparison {
+ public:
+  RopeComparison(const JsonObject& text, const ConfigDefaults& defaults, const LayerNumbers& layer,
+                 std::size_t number, ConfigDifferences& out)
+      : text_(text), layer_(layer), number_(number), out_(out) {
+    const bool gemma3 = defaults.model_type == "gemma3_text";
+    const bool gemma4 = defaults.model_type.starts_with("gemma4");
+    const bool old_local = gemma3 && layer.sliding();
+    find_parameters(gemma3, gemma4);
+    if (const auto scaling = text.object("rope_scaling"); scaling && !old_local) {
+      places_.push_back(*scaling);
+    }
+
+    MaybeReal theta = layer.sliding() ? defaults.local_theta : defaults.rope_theta;
+    if (gemma4 && stated_) theta.reset();
+    compare("rope_theta", old_local ? "rope_local_base_freq" : "rope_theta", theta,
+            layer.rope.theta);
+
+    const bool global4 = gemma4 && !stated_ && !layer.sliding();
+    const Rope& rope = layer.rope;
+    const bool some_turn = rope.turning != 0 && 2 * rope.turning != rope.rotated;
+    compare_type(global4 ? "proportional" : "default", some_turn           ? "proportional"
+                                                       : rope.scaling != 1 ? "linear"
+                                                                           : "default");
+    compare("factor", nullptr, 1, rope.scaling);
+    const std::int64_t rotated = some_turn ? 2 * rope.turning : rope.rotated;
+    compare("partial_rotary_factor", "partial_rotary_factor", global4 ? 0.25 : 1,
+            static_cast<double>(rotated) / static_cast<double>(layer.heads.dim));
+  }
+
+ private:
+  void find_parameters(bool gemma3, bool gemma4) {
+    const auto parameters = text_.object("rope_parameters");
+    if (!parameters) return;
+    stated_ = true;
+    const bool by_type = gemma3 || gemma4 || parameters->find("full_attention") != nullptr ||
+                         parameters->find("sliding_attention") != nullptr;
+    if (!by_type) {
+      places_.push_back(*parameters);
+    } else if (const auto own = parameters->object(layer_.type())) {
+      places_.push_back(*own);
+    } else if (!gemma3) {
+      out_.differ(parameters->name(layer_.type()), "absent", "needed", number_);
+    }
+  }
+
+  /// Compares a number in every place that states it, or else its default.
+  void compare(const char* field, const char* outer_field, const MaybeReal& otherwise,
+               double in_type) {
+    bool stated = false;
+    const auto compare_in = [&](const JsonObject& place, const char* name) {
+      const MaybeReal value = place.number(name);
+      if (!value) return;
+      out_.compare(place.name(name), value, {}, in_type, number_);
+      stated = true;
+    };
+    for (const JsonObject& place : places_) compare_in(place, field);
+    if (outer_field != nullptr) compare_in(text_, outer_field);
+    if (!stated) out_.compare(field, {}, otherwise, in_type, number_);
+  }
+
+  void compare_type(const std::string& otherwise, const std::string& in_type) {
+    bool stated = false;
+    for (const JsonObject& place : places_) {
+      const char* field =
+          place.find("rope_type") != nullptr ? "rope_type" : "type";  // the old name
+      const auto value = place.string(field);
+      if (!value) continue;
+      out_.compare(place.name(field), value, {}, in_type, number_);
+      stated = true;
+    }
+    if (!stated) out_.compare("rope_type", {}, std::optional(otherwise), in_type, number_);
+  }
+
+  const JsonObject& text_;
+  const LayerNumbers& layer_;
+  std::size_t number_;
+  ConfigDifferences& out_;
+  bool stated_ = false;             // rope_parameters
+  std::vector<JsonObject> places_;  // that may hold fields of this layer
+};
+
+}  // namespace kvring::detail
