@@ -91,7 +91,8 @@ class JsonObject {
   std::optional<std::int64_t> integer(std::string_view field) const {
     const Json* value = find(field);
     if (value == nullptr) return {};
-    const bool fits = value->is_number_unsigned() && value->get<std::uint64_t>() <= INT64_MAX;
+    const bool fits = value->is_number_unsigned() ? value->get<std::uint64_t>() <= INT64_MAX
+                                                  : value->is_number_integer() && *value >= 0;
     require(fits, what(field, *value), ", wanted a whole number from 0 to 2^63 - 1");
     return value->get<std::int64_t>();
   }

@@ -14,7 +14,6 @@
 
 #include "kvring/error.hpp"
 #include "kvring/io/printable.hpp"
-#include "kvring/policy.hpp"
 
 namespace kvring::detail {
 
@@ -27,9 +26,7 @@ class ConfigDifferences {
 
   const std::string& text() const { return text_; }
 
-  static std::string show(std::int64_t value) {
-    return value == unbounded ? "null" : std::to_string(value);
-  }
+  static std::string show(std::int64_t value) { return std::to_string(value); }
   static std::string show(bool value) { return value ? "true" : "false"; }
   static std::string show(const std::string& value) { return printable(value); }
   static std::string show(double value) {  // in as few digits as name it

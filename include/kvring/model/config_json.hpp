@@ -233,15 +233,17 @@ class ConfigComparison {
 
   void compare_windows() {
     const bool stated = text_.find_even_null("sliding_window") != nullptr;
+    const std::int64_t window = window_in_file();
+    const Maybe<std::string> for_all(window == unbounded ? "null" : std::to_string(window));
     for (std::size_t i = 0; i < type_.layers.size(); ++i) {
       const LayerNumbers& layer = type_.layers[i];
       if (!layer.sliding()) continue;
       const LayerField own = layer_field(i, "sliding_window");
-      const MaybeInteger window = window_in_file();
       if (own.of_layer) {
         out_.compare(own.name, own.value, {}, layer.window, i);
       } else {
-        out_.compare(own.name, stated ? window : MaybeInteger(), window, layer.window, i);
+        out_.compare(own.name, stated ? for_all : std::nullopt, for_all,
+                     std::to_string(layer.window), i);
       }
     }
   }
