@@ -128,7 +128,7 @@ class BpeTokenizer final : public Tokenizer {
       whole.assign(merge.substr(0, space)).append(merge.substr(space + 1));
       const auto id_of = [&](std::string_view text) {
         const TokenId id = token(text);
-        if (id == none) fail(where(), printable(text), " is not in the vocabulary");
+        if (id == none) fail(where(), printable(text), " is no token that text may become");
         return id;
       };
       const TokenId left = id_of(merge.substr(0, space)), right = id_of(merge.substr(space + 1));
