@@ -66,7 +66,7 @@ WRITE = "cache.row(segment.sequence, Batch::position(segment, row))"
 MUTANTS = [
     # Slots.
     mutant("no modulo on read, scalar", SCALAR, READ_SCALAR,
-           "(segment.sequence * cache.slots + (tile + j).value) * heads.kv_dim()", SCHEDULES, 2),
+           "(segment.sequence * cache.slots + (tile + j).value) * heads.kv_dim()", SCHEDULES),
     mutant("no modulo on read, blocked", HOST, READ_HOST,
            "(block.segment.sequence * cache.slots + tile.value) * heads.kv_dim()", SCHEDULES),
     mutant("no modulo on write", "kernels/append.hpp", WRITE,
@@ -131,7 +131,7 @@ MUTANTS = [
            "i % heads.q / heads.group()", "i % heads.kv", SCHEDULES),
     # Softmax.
     mutant("what was accumulated is not corrected for a new maximum", SCALAR,
-           "result[d] *= correction;", "result[d] *= 1;", SCHEDULES),
+           "result[begin + n] * correction", "result[begin + n]", SCHEDULES),
     mutant("the denominator is not corrected for a new maximum", SCALAR,
            "mul_add(denominator, correction, sums[0])", "denominator + sums[0]", SCHEDULES),
     # Live ranges.

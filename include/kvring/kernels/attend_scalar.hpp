@@ -91,6 +91,7 @@ struct AttendScalar {
   /// `i` = row * q_heads + head.
   KVRING_HD void operator()(std::int64_t i) const {
     constexpr Heads heads = View::heads;
+    constexpr std::int64_t strip = 8;
     const std::int64_t row = i / heads.q;
     const std::int64_t kv_head = i % heads.q / heads.group();
     const Segment& segment = batch.segment_of(row);
@@ -103,20 +104,44 @@ struct AttendScalar {
     for (std::int64_t d = 0; d < heads.dim; ++d) result[d] = 0;
     SoftmaxState state = score.start(i % heads.q);
     float scores[round_up(Tile, lanes)] = {};
+    std::int64_t at[Tile];  // where the tile's rows of this head begin
     for (Position tile = tiles.begin; tile < tiles.end; tile = tile + Tile) {
       const TileRange range = within_tile(keys, tile, Tile);
       for (std::int64_t j = range.begin; j < range.end; ++j) {
-        const auto* key = cache.k + cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
-        float dot = 0;
-        for (std::int64_t d = 0; d < heads.dim; ++d) dot = mul_add(query[d], to_f32(key[d]), dot);
-        scores[j] = score(dot);
+        at[j] = cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
+      }
+      // A strip of sums at a time: they don't wait for each other.
+      for (std::int64_t j = range.begin; j < range.end; j += strip) {
+        std::int64_t rows[strip];
+        float dots[strip] = {};
+        for (std::int64_t n = 0; n < strip; ++n) rows[n] = at[smaller(j + n, range.end - 1)];
+        for (std::int64_t d = 0; d < heads.dim; ++d) {
+          for (std::int64_t n = 0; n < strip; ++n) {
+            dots[n] = mul_add(query[d], to_f32(cache.k[rows[n] + d]), dots[n]);
+          }
+        }
+        for (std::int64_t n = 0; n < strip; ++n) {
+          if (j + n < range.end) scores[j + n] = score(dots[n]);
+        }
       }
       const float correction = state.template update<Tile>(scores, range);
-      for (std::int64_t d = 0; d < heads.dim; ++d) result[d] *= correction;
-      for (std::int64_t j = range.begin; j < range.end; ++j) {
-        const auto* value = cache.v + cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
-        for (std::int64_t d = 0; d < heads.dim; ++d) {
-          result[d] = mul_add(scores[j], to_f32(value[d]), result[d]);
+      for (std::int64_t begin = 0; begin < heads.dim; begin += strip) {
+        const auto inside = [&](std::int64_t n) {
+          return heads.dim % strip == 0 || begin + n < heads.dim;
+        };
+        float sums[strip];
+        for (std::int64_t n = 0; n < strip; ++n) {
+          sums[n] = inside(n) ? result[begin + n] * correction : 0;
+        }
+        for (std::int64_t j = range.begin; j < range.end; ++j) {
+          for (std::int64_t n = 0; n < strip; ++n) {
+            if (inside(n)) {
+              sums[n] = mul_add(scores[j], to_f32(cache.v[at[j] + begin + n]), sums[n]);
+            }
+          }
+        }
+        for (std::int64_t n = 0; n < strip; ++n) {
+          if (inside(n)) result[begin + n] = sums[n];
         }
       }
     }
