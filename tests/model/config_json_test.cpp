@@ -166,6 +166,8 @@ TEST_CASE("config.json: fields of Gemma 3 flipped") {
         "rope_parameters.sliding_attention.rope_theta (layer 0) is 5000 in the file and 10000 in"},
        {"/rope_parameters/sliding_attention/rope_type", "\"linear\"",
         "rope_parameters.sliding_attention.rope_type (layer 0) is linear in the file and default"},
+       {"/rope_parameters/rope_theta", "1e6",
+        "rope_parameters.rope_theta (layer 0) is 1e+06 in the file and 10000 in the type"},
        {"/rope_theta", "10000", "rope_theta (layer 5) is 10000 in the file and 1e+06 in the type"},
        {"/rope_local_base_freq", "1e6", "rope_local_base_freq (layer 0) is 1e+06 in the file and"},
        {"/rope_scaling", "{\"type\":\"linear\",\"factor\":8}",

@@ -51,11 +51,11 @@ class RopeComparison {
     const auto parameters = text_.object("rope_parameters");
     if (!parameters) return;
     stated_ = true;
+    places_.push_back(*parameters);
     const bool by_type = gemma3 || gemma4 || parameters->find("full_attention") != nullptr ||
                          parameters->find("sliding_attention") != nullptr;
-    if (!by_type) {
-      places_.push_back(*parameters);
-    } else if (const auto own = parameters->object(layer_.type())) {
+    if (!by_type) return;
+    if (const auto own = parameters->object(layer_.type())) {
       places_.push_back(*own);
     } else if (!gemma3) {
       out_.differ(parameters->name(layer_.type()), "absent", "needed", number_);
