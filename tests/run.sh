@@ -114,11 +114,15 @@ kvring_say "models: ${KVRING_GEMMA3:-none}, ${KVRING_SMOLLM2:-none}"
 unset KVRING_LONG
 [ "$long" = 0 ] || export KVRING_LONG=1
 export KVRING_BIN="$PWD/build/host/bin"
+# Threads that wait should sleep: suites run thousands of short parallel loops, and other work may
+# share the machine.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 limit=$((long ? 5400 : 900)) # seconds for one suite
 
 stage suite "ladder self-test" tests/layout/ladder.py --self-test
 stage suite "ladder" tests/layout/ladder.py
 stage suite "format" tests/layout/format.py
+stage suite "docs" tests/docs/check_docs.py --jobs "$kvring_jobs"
 nvcc_option=()
 [ "$quick" = 0 ] || nvcc_option=(--no-nvcc)
 stage suite "headers alone" tests/layout/headers.py --jobs "$kvring_jobs" "${nvcc_option[@]}" \

