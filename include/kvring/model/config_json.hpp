@@ -41,7 +41,7 @@ class ConfigComparison {
     compare_heads();
     compare_sharing();
     for (std::size_t i = 0; i < type_.layers.size(); ++i) {
-      RopeComparison(text_, defaults_, type_.layers[i], i, out_);
+      RopeComparison(text_, defaults_, type_.layers[i], i, out_).run();
     }
     compare_off();
     return out_.text();

@@ -1,4 +1,5 @@
-// compare_rope: the rotary embedding of a layer in a config.json, new or old, and in a model type.
+// RopeComparison: the rotary embedding of a layer in a config.json, new or old, and in a model
+// type.
 #pragma once
 
 #include <cstddef>
@@ -20,22 +21,24 @@ class RopeComparison {
  public:
   RopeComparison(const JsonObject& text, const ConfigDefaults& defaults, const LayerNumbers& layer,
                  std::size_t number, ConfigDifferences& out)
-      : text_(text), layer_(layer), number_(number), out_(out) {
-    const bool gemma3 = defaults.model_type == "gemma3_text";
-    const bool gemma4 = defaults.model_type.starts_with("gemma4");
-    const bool old_local = gemma3 && layer.sliding();
+      : text_(text), defaults_(defaults), layer_(layer), number_(number), out_(out) {}
+
+  void run() {
+    const bool gemma3 = defaults_.model_type == "gemma3_text";
+    const bool gemma4 = defaults_.model_type.starts_with("gemma4");
+    const bool old_local = gemma3 && layer_.sliding();
     find_parameters(gemma3, gemma4);
-    if (const auto scaling = text.object("rope_scaling"); scaling && !old_local) {
+    if (const auto scaling = text_.object("rope_scaling"); scaling && !old_local) {
       places_.push_back(*scaling);
     }
 
-    MaybeReal theta = layer.sliding() ? defaults.local_theta : defaults.rope_theta;
+    MaybeReal theta = layer_.sliding() ? defaults_.local_theta : defaults_.rope_theta;
     if (gemma4 && stated_) theta.reset();
     compare("rope_theta", old_local ? "rope_local_base_freq" : "rope_theta", theta,
-            layer.rope.theta);
+            layer_.rope.theta);
 
-    const bool global4 = gemma4 && !stated_ && !layer.sliding();
-    const Rope& rope = layer.rope;
+    const bool global4 = gemma4 && !stated_ && !layer_.sliding();
+    const Rope& rope = layer_.rope;
     const bool some_turn = rope.turning != 0 && 2 * rope.turning != rope.rotated;
     compare_type(global4 ? "proportional" : "default", some_turn           ? "proportional"
                                                        : rope.scaling != 1 ? "linear"
@@ -43,7 +46,7 @@ class RopeComparison {
     compare("factor", nullptr, 1, rope.scaling);
     const std::int64_t rotated = some_turn ? 2 * rope.turning : rope.rotated;
     compare("partial_rotary_factor", "partial_rotary_factor", global4 ? 0.25 : 1,
-            static_cast<double>(rotated) / static_cast<double>(layer.heads.dim));
+            static_cast<double>(rotated) / static_cast<double>(layer_.heads.dim));
   }
 
  private:
@@ -91,6 +94,7 @@ class RopeComparison {
   }
 
   const JsonObject& text_;
+  const ConfigDefaults& defaults_;
   const LayerNumbers& layer_;
   std::size_t number_;
   ConfigDifferences& out_;
