@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Gemma 3 270M on the host, by its programs: load, prefill, decode, memory.
+"""Gemma 3 270M on the host or a GPU, by kvring-generate: load, prefill, decode, memory.
 
-    host.py [--bin DIR] [--model F] [--repeat N] [--out F]
+    generate.py [--device host|cuda] [--bin DIR] [--model F] [--repeat N] [--out F]
 
 The prompt is the beginning of the GNU GPL 3, whose ids are in tests/data/real. Each figure is the best
-of --repeat runs, all runs are kept in the JSON file (default bench/results/host-DATE.json). Run it on
-a machine that does nothing else: the load average before the run is written down too.
+of --repeat runs, all runs are kept in the JSON file (default bench/results/DEVICE-DATE.json). Run it
+on a machine that does nothing else: the load average before the run is written down too. Without a git
+repository, the environment's KVRING_COMMIT is taken for the commit.
 """
 
 import argparse
@@ -40,18 +41,21 @@ def output_of(*command):
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def machine(programs):
+def machine(programs, device):
     cpu = re.search(r"^model name\s*:\s*(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     compiler = ""
     cache = programs.parent / "CMakeCache.txt"
     if cache.exists():
         found = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache.read_text(), re.M)
         compiler = output_of(found[1], "--version").split("\n")[0] if found else ""
+    name = cpu[1] if cpu else os.uname().machine
+    if device == "cuda":
+        name = output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").split("\n")[0]
     return {
-        "device": cpu[1] if cpu else os.uname().machine,
+        "device": name,
         "cores": len(os.sched_getaffinity(0)),
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": output_of("git", "rev-parse", "HEAD"),
+        "commit": output_of("git", "rev-parse", "HEAD") or os.environ.get("KVRING_COMMIT", ""),
         "changed_files": len(output_of("git", "status", "--porcelain", "-uno").splitlines()),
         "compiler": compiler,
         "load_average": os.getloadavg()[0],
@@ -63,7 +67,7 @@ def generate(options, folder, ids, tokens, *more):
     prompt, result = folder / "ids.json", folder / "result.json"
     prompt.write_text(json.dumps(ids))
     command = [options.bin / "kvring-generate", "--model", options.model, "--ids", prompt, "--tokens",
-               tokens, "--json", result, *more]
+               tokens, "--json", result, "--device", options.device, *more]
     with open(os.devnull, "wb") as nothing, open(folder / "err.txt", "wb") as err:
         child = subprocess.Popen(list(map(str, command)), stdin=nothing, stdout=nothing, stderr=err)
         _, status, usage = os.wait4(child.pid, 0)
@@ -84,7 +88,8 @@ def generate(options, folder, ids, tokens, *more):
 
 def main():
     parser = argparse.ArgumentParser(description="See the top of this file.")
-    parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/host/bin")
+    parser.add_argument("--device", choices=["host", "cuda"], default="host")
+    parser.add_argument("--bin", type=pathlib.Path)
     parser.add_argument("--model", default=os.environ.get("KVRING_GEMMA3"))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--cache", default="f32")
@@ -92,10 +97,10 @@ def main():
     options = parser.parse_args()
     if not options.model:
         sys.exit("name the model: --model, or KVRING_GEMMA3")
-    options.bin = options.bin.resolve()
+    options.bin = (options.bin or ROOT / "build" / options.device / "bin").resolve()
 
     ids = prompt_ids()
-    report = machine(options.bin)
+    report = machine(options.bin, options.device)
     if report["load_average"] > 0.5:
         print(f"the load average is {report['load_average']:.1f}: figures will be too low")
     runs = {"long": [], "short": [], "short_per_token": []}
@@ -122,7 +127,7 @@ def main():
         "chunked_over_per_token": chunked / per_token,
     }
     report["runs"] = runs
-    out = options.out or ROOT / "bench/results" / f"host-{report['date'][:10]}.json"
+    out = options.out or ROOT / "bench/results" / f"{options.device}-{report['date'][:10]}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{report['device']}, {report['cores']} cores, {report['compiler']}")
