@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 
+#include "kvring/model/config_json.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/model/load_gguf.hpp"
 #include "model_choice.hpp"
@@ -19,13 +21,27 @@ namespace kvring::programs {
 
 namespace {
 
-/// Types that the programs know, but may not run: for the error message.
-using KnownModels = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B,
-                             models::Gemma3_12B, models::Gemma3_27B>;
+/// In what a file differs from a type: empty, or every field with both values.
+template <class Model>
+std::string differences(const ModelFile& file) {
+  if (file.gguf() != nullptr) return gguf_differences<Model>(*file.gguf());
+  return config_differences<Model>(file.safetensors()->config());
+}
 
-template <class F, class... Model>
-void for_each_type(TypeList<Model...>, F f) {
-  (f(std::type_identity<Model>{}), ...);
+bool of_another_family(std::string_view differences) {
+  return differences.starts_with("general.architecture") || differences.starts_with("model_type");
+}
+
+template <class Model>
+std::optional<ChatTemplate> chat_of() {
+  if constexpr (requires { Model::chat; }) {
+    constexpr std::string_view name = Model::chat;
+    static_assert(name == "gemma" || name == "chatml" || name == "smollm2");
+    return name == "gemma"    ? ChatTemplate::gemma
+           : name == "chatml" ? ChatTemplate::chatml
+                              : ChatTemplate::smollm2;
+  }
+  return std::nullopt;
 }
 
 std::int64_t count(std::string_view text, std::string_view word) {
@@ -36,7 +52,7 @@ std::int64_t count(std::string_view text, std::string_view word) {
 
 /// f(std::type_identity<Plan>{}) for the plan of the chosen model and element.
 template <class F>
-void with_plan(const GgufFile& file, const EngineOptions& options, F f) {
+void with_plan(const ModelFile& file, const EngineOptions& options, F f) {
   const std::string name = choose_model(file).name;
   for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
     if (name != Model::name) return;
@@ -46,16 +62,11 @@ void with_plan(const GgufFile& file, const EngineOptions& options, F f) {
   });
 }
 
-/// Bytes of the weights, as f32. On the host the embedding stays in the file.
-std::int64_t weight_bytes(const GgufFile& file, const EngineOptions& options) {
-  std::int64_t values = 0;
-  for (const GgufTensor& tensor : file.tensors()) {
-    if (options.device == "host" && tensor.name == "token_embd.weight") continue;
-    std::int64_t product = 1;
-    for (const std::uint64_t dim : tensor.dims) product *= static_cast<std::int64_t>(dim);
-    values += product;
-  }
-  return values * static_cast<std::int64_t>(sizeof(float));
+/// Bytes of the weights, as f32. On the host, tables of tokens stay in the file.
+std::int64_t weight_bytes(const ModelFile& file, const EngineOptions& options) {
+  const ModelFile::Values values = file.values();
+  const std::int64_t loaded = values.others + (options.device == "host" ? 0 : values.tables);
+  return loaded * static_cast<std::int64_t>(sizeof(float));
 }
 
 /// The number after `label` in a file of lines "label: number kB", in bytes.
@@ -107,35 +118,40 @@ void require_compiled(const EngineOptions& options) {
           " rows was asked for, but this program is compiled for chunks of up to ", compiled_chunk);
 }
 
-ModelChoice choose_model(const GgufFile& file) {
+ModelChoice choose_model(const ModelFile& file) {
   ModelChoice chosen;
   for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
-    if (chosen.name.empty() && gguf_differences<Model>(file).empty()) {
-      chosen = {Model::name, Model::vocabulary, Model::max_context};
+    if (chosen.name.empty() && differences<Model>(file).empty()) {
+      chosen = {Model::name, Model::vocabulary, Model::max_context, chat_of<Model>()};
     }
   });
   if (!chosen.name.empty()) return chosen;
 
-  std::string nearest, differences, compiled;
-  for_each_type(KnownModels{}, [&]<class Model>(std::type_identity<Model>) {
-    constexpr std::string_view each = " in the type";
-    const std::string text = gguf_differences<Model>(file);
-    if (!nearest.empty() && count(text, each) >= count(differences, each)) return;
-    nearest = Model::name;
-    differences = text;
+  std::string nearest, fields;
+  for_each_type(PublishedModels{}, [&]<class Model>(std::type_identity<Model>) {
+    if constexpr (!PlanOnly<Model>) {
+      const std::string text = differences<Model>(file);
+      const auto distance = [](std::string_view differences) {
+        return of_another_family(differences) ? 1000 : count(differences, " in the type");
+      };
+      if (!nearest.empty() && distance(text) >= distance(fields)) return;
+      nearest = Model::name;
+      fields = text;
+    }
   });
-  for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
-    compiled += concat(compiled.empty() ? "" : ", ", Model::name);
-  });
-  if (differences.empty()) {
-    fail(file.path(), " is a ", nearest, ", which this program is not compiled to run; it runs ",
-         compiled);
+  const std::string compiled =
+      type_names(Models{}, [](auto type) { return decltype(type)::type::name; });
+  const std::string_view place = " to `Models` in examples/engine.hpp";
+  if (fields.empty()) {
+    fail(file.path(), " is a ", nearest, ", which this program is not compiled to run (it runs ",
+         compiled, "): add `models::", nearest, "`", place);
   }
   fail(file.path(), " is no model that this program runs (", compiled, "); the nearest type is ",
-       nearest, ", but ", differences);
+       nearest, ", but ", fields, ". To run it, write its type beside models::", nearest,
+       " and add `models::NAME`", place);
 }
 
-MemoryReport memory_report(const GgufFile& file, const EngineOptions& options) {
+MemoryReport memory_report(const ModelFile& file, const EngineOptions& options) {
   MemoryReport report;
   with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
     report = kvring::memory_report<Plan>(options.context, 1,
@@ -144,7 +160,7 @@ MemoryReport memory_report(const GgufFile& file, const EngineOptions& options) {
   return report;
 }
 
-void require_memory(const GgufFile& file, const EngineOptions& options) {
+void require_memory(const ModelFile& file, const EngineOptions& options) {
   with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
     const std::int64_t weights = weight_bytes(file, options), free = free_bytes(options);
     const auto needed = [&](std::int64_t context) {
@@ -165,12 +181,22 @@ void require_memory(const GgufFile& file, const EngineOptions& options) {
   });
 }
 
-std::unique_ptr<Engine> make_engine(const GgufFile& file, const EngineOptions& options) {
+std::unique_ptr<Engine> make_engine(const ModelFile& file, const EngineOptions& options) {
   require_compiled(options);
+  const std::string model = choose_model(file).name;
+  std::unique_ptr<Engine> engine;
+  for_each_type(TypeList<f32, f16, bf16>{}, [&]<class T>(std::type_identity<T>) {
+    if (options.cache != element_name<T>) return;
 #if defined(KVRING_CUDA)
-  if (options.device == "cuda") return make_cuda_engine(file, options);
+    if (options.device == "cuda") {
+      engine = make_cuda_engine<T>(model, file, options);
+      return;
+    }
 #endif
-  return make_host_engine(file, options);
+    engine = make_host_engine<T>(model, file, options);
+  });
+  require(engine != nullptr, "no engine of ", model, " with caches of ", options.cache);
+  return engine;
 }
 
 }  // namespace kvring::programs

@@ -1,6 +1,6 @@
 // Engine: a model on a back end, its types hidden behind virtual functions, so that the programs
 // choose model, cache and device at run time. Which combinations exist is decided when the engine_*
-// files are compiled.
+// files are compiled: one file for each element type of the caches, all Models in each.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +8,19 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
-#include "kvring/hybrid.hpp"
-#include "kvring/models/gemma3.hpp"
+#include "kvring/element.hpp"
 #include "kvring/plan.hpp"
-
-namespace kvring {
-class GgufFile;
-}
+#include "published_models.hpp"
 
 namespace kvring::programs {
 
-/// The model types that the programs run.
-using Models = TypeList<models::Gemma3_270M>;
+class ModelFile;
+
+/// The model types that the programs run. A type that is added here is compiled and chosen.
+using Models = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::SmolLM2_135M,
+                        models::SmolLM2_360M, models::Qwen3_0_6B>;
 
 template <class Model, Element T>
 using PlanOf = Plan<Model, T, Chunk<4096>, Rewind<64>>;
@@ -55,13 +55,17 @@ class Engine {
   virtual std::span<const float> logits() = 0;
 };
 
-/// Loads the weights of `file`, which must outlive the engine, and allocates all that the plan
-/// says.
-std::unique_ptr<Engine> make_host_engine(const GgufFile& file, const EngineOptions& options);
+/// Loads the weights of the model called `model` from `file`, which must outlive the engine, and
+/// allocates all that the plan says. `T`: of the caches. In engine_host_T.cpp.
+template <Element T>
+std::unique_ptr<Engine> make_host_engine(std::string_view model, const ModelFile& file,
+                                         const EngineOptions& options);
 
 #if defined(KVRING_CUDA)
-/// engine_cuda.cu: the same on the current device, and the bytes that are free on it.
-std::unique_ptr<Engine> make_cuda_engine(const GgufFile& file, const EngineOptions& options);
+/// engine_cuda_T.cu: the same on the current device. engine_cuda.cu: the bytes that are free on it.
+template <Element T>
+std::unique_ptr<Engine> make_cuda_engine(std::string_view model, const ModelFile& file,
+                                         const EngineOptions& options);
 std::int64_t cuda_free_bytes();
 #endif
 

@@ -1,5 +1,5 @@
-// TypedEngine: an Engine made of a model, an element and a back end. Included by engine_host.cpp
-// and engine_cuda.cu, each after the headers of its back end; nothing here may need fmt or Eigen.
+// TypedEngine: an Engine made of a model, an element and a back end. Included by engine_host.hpp
+// and engine_cuda.cuh, each beside the headers of its back end; nothing here may need fmt or Eigen.
 #pragma once
 
 #include <concepts>
@@ -7,21 +7,31 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "engine.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/model/load_gguf.hpp"
+#include "kvring/model/load_safetensors.hpp"
 #include "kvring/model/prefill.hpp"
+#include "model_file.hpp"
 
 namespace kvring::programs {
+
+template <class Model, Backend B>
+Weights<Model, B> load(B backend, const ModelFile& file) {
+  if (file.gguf() != nullptr) return load_gguf<Model>(backend, *file.gguf());
+  return load_safetensors<Model>(backend, *file.safetensors());
+}
 
 template <class Model, Element T, Backend B>
 class TypedEngine final : public Engine {
  public:
-  TypedEngine(B backend, const GgufFile& file, const EngineOptions& options)
+  TypedEngine(B backend, const ModelFile& file, const EngineOptions& options)
       : backend_(backend),
-        weights_(load_gguf<Model>(backend, file)),
+        weights_(load<Model>(backend, file)),
         decoder_(backend, weights_, options.context, 1, options.chunk),
         block_rows_(options.logit_rows),
         block_(backend, block_rows_ * Model::vocabulary),
@@ -103,25 +113,15 @@ class TypedEngine final : public Engine {
   std::int64_t last_row_ = 0;      // of the last chunk
 };
 
-/// The engine of the first of Models that answers to the file.
-template <Backend B>
-std::unique_ptr<Engine> make_typed_engine(B backend, const GgufFile& file,
+/// The engine of the one of Models that is called `model`.
+template <Element T, Backend B>
+std::unique_ptr<Engine> make_typed_engine(B backend, std::string_view model, const ModelFile& file,
                                           const EngineOptions& options) {
   std::unique_ptr<Engine> engine;
-  const auto with = [&]<class Model>(std::type_identity<Model>) {
-    if (engine || !gguf_differences<Model>(file).empty()) return;
-    const auto make = [&]<class T>(std::type_identity<T>) {
-      if (options.cache == element_name<T>) {
-        engine = std::make_unique<TypedEngine<Model, T, B>>(backend, file, options);
-      }
-    };
-    make(std::type_identity<f32>{});
-    make(std::type_identity<f16>{});
-    make(std::type_identity<bf16>{});
-  };
-  [&]<class... Model>(TypeList<Model...>) { (with(std::type_identity<Model>{}), ...); }(Models{});
-  require(engine != nullptr, file.path(), ": no compiled model type with a ", options.cache,
-          " cache answers to it");
+  for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
+    if (model != Model::name) return;
+    engine = std::make_unique<TypedEngine<Model, T, B>>(backend, file, options);
+  });
   return engine;
 }
 

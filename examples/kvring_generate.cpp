@@ -1,6 +1,7 @@
 // kvring-generate: reads a prompt and writes on.
 //
-// Standard output holds the text and nothing else; what is said about it goes to standard error.
+// Standard output holds the text and nothing else; of a model without a tokenizer, a JSON array of
+// ids. What is said about it goes to standard error.
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,9 +12,11 @@
 #include <vector>
 
 #include "json_file.hpp"
-#include "kvring/io/load_tokenizer.hpp"
+#include "kvring/io/chat.hpp"
+#include "kvring/io/tokenizer.hpp"
 #include "kvring/model/sampler.hpp"
 #include "model_choice.hpp"
+#include "model_file.hpp"
 #include "program.hpp"
 #include "progress_bar.hpp"
 
@@ -26,6 +29,7 @@ struct Options {
   std::string model;
   std::optional<std::string> prompt;
   std::string prompt_file, ids, json;
+  bool chat = false;
   std::int64_t tokens = 0;
   std::optional<std::int64_t> context;
   EngineOptions engine;
@@ -33,12 +37,14 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("--model", o.model, "GGUF file")->required();
+  app.add_option("--model", o.model, "GGUF file, or folder of safetensors")->required();
   auto* prompt = app.add_option("--prompt", o.prompt, "the prompt itself");
   auto* file = app.add_option("--prompt-file", o.prompt_file, "file that holds the prompt");
   auto* ids = app.add_option("--ids", o.ids, "file that holds the prompt as a JSON array of ids");
   prompt->excludes(file)->excludes(ids);
   file->excludes(ids);
+  app.add_flag("--chat", o.chat, "the prompt is what a user says; the model answers")
+      ->excludes(ids);
   app.add_option("--tokens", o.tokens, "most tokens to generate")->required();
   app.add_option("--context", o.context, "positions to plan for; default: what is needed");
   app.add_option("--chunk", o.engine.chunk, "most rows of the prompt at a time")
@@ -81,15 +87,37 @@ std::string prompt_text(const Options& o) {
   return read_all(stdin, "the standard input");
 }
 
-std::vector<std::int32_t> prompt_ids(const Options& o, const Tokenizer& tokenizer) {
+/// The template that --chat asks for.
+std::optional<ChatTemplate> wanted_chat(const Options& o, const ModelChoice& model) {
+  require(!o.chat || model.chat, "--chat: ", model.name, " has no chat template");
+  return o.chat ? model.chat : std::nullopt;
+}
+
+/// `tokenizer`: may be missing if the prompt is ids.
+std::vector<std::int32_t> prompt_ids(const Options& o, const ModelChoice& model,
+                                     const Tokenizer* tokenizer) {
   std::vector<std::int32_t> ids;
   if (!o.ids.empty()) {
-    ids = parse_ids(read_file(o.ids), o.ids,
-                    static_cast<std::int64_t>(tokenizer.vocabulary().size()));
+    ids = parse_ids(read_file(o.ids), o.ids, model.vocabulary);
   } else if (const std::string text = prompt_text(o); !text.empty()) {
-    ids = tokenizer.encode(text);
+    const ChatTurn turn{ChatRole::user, text};
+    const auto chat = wanted_chat(o, model);
+    ids = tokenizer->encode(chat ? chat_prompt(*chat, {&turn, 1}) : text);
   }
   require(!ids.empty(), "the prompt is empty: give it one token or more");
+  return ids;
+}
+
+/// The ids that end the text: the file's, and what closes a turn of the model's chat template.
+std::vector<std::int32_t> end_ids(const Options& o, const ModelFile& file, const ModelChoice& model,
+                                  const Tokenizer* tokenizer) {
+  std::vector<std::int32_t> ids = file.end_ids(tokenizer);
+  if (const auto chat = wanted_chat(o, model)) {
+    ids.push_back(chat_stop(*chat, tokenizer->vocabulary()));
+  } else if (model.chat && tokenizer != nullptr) {
+    const auto stop = tokenizer->vocabulary().find(chat_markers(*model.chat).stop);
+    if (stop) ids.push_back(*stop);
+  }
   return ids;
 }
 
@@ -104,19 +132,16 @@ std::int64_t choose_context(const Options& o, const ModelChoice& model, std::int
   return o.context.value_or(std::min(most, round_up(prompt + o.tokens, 64)));
 }
 
-bool ends_text(const Vocabulary& vocabulary, std::int32_t id) {
-  return id == vocabulary.eos() || vocabulary.find("<end_of_turn>") == id;
-}
-
 void generate(const Options& o) {
   check_usage(o);
   require_compiled(o.engine);
   require_other_file(o.json, {o.model, o.prompt_file, o.ids});
   const JsonFile json(o.json, 16 * (o.tokens < (1 << 20) ? o.tokens : 0) + (1 << 16));
-  const GgufFile file(o.model);
+  const ModelFile file(o.model);
   const ModelChoice model = choose_model(file);
-  const auto tokenizer = load_tokenizer(file);
-  const std::vector<std::int32_t> ids = prompt_ids(o, *tokenizer);
+  const auto tokenizer = o.ids.empty() ? file.require_tokenizer() : file.load_tokenizer();
+  const std::vector<std::int32_t> ends = end_ids(o, file, model, tokenizer.get());
+  const std::vector<std::int32_t> ids = prompt_ids(o, model, tokenizer.get());
   const auto prompt = static_cast<std::int64_t>(ids.size());
   EngineOptions options = o.engine;
   options.context = choose_context(o, model, prompt);
@@ -143,7 +168,8 @@ void generate(const Options& o) {
 
   std::vector<std::int32_t> generated;
   std::string text;
-  StreamDecoder decoder(*tokenizer);
+  std::optional<StreamDecoder> decoder;
+  if (tokenizer) decoder.emplace(*tokenizer);
   const auto emit = [&](const std::string& piece) {
     text += piece;
     print(piece);
@@ -151,15 +177,16 @@ void generate(const Options& o) {
   bool ended = false;
   while (static_cast<std::int64_t>(generated.size()) < o.tokens) {
     generated.push_back(next);
-    emit(decoder.push(next));
-    ended = ends_text(tokenizer->vocabulary(), next);
+    if (decoder) emit(decoder->push(next));
+    ended = std::find(ends.begin(), ends.end(), next) != ends.end();
     if (ended || static_cast<std::int64_t>(generated.size()) == o.tokens) break;
     engine->append(next);
     next = sampler(engine->logits());
   }
-  emit(decoder.flush());
+  if (decoder) emit(decoder->flush());
   const double finished = seconds();
-  if (::isatty(STDOUT_FILENO) == 1) print("\n");
+  if (!decoder) print(nlohmann::json(generated).dump() + "\n");
+  if (decoder && ::isatty(STDOUT_FILENO) == 1) print("\n");
 
   // The first token came from the prefill, and the last one was not appended.
   const std::int64_t steps = generated.empty() ? 0 : std::ssize(generated) - 1;
@@ -182,7 +209,7 @@ void generate(const Options& o) {
        {"path", path},
        {"prompt_ids", ids},
        {"generated_ids", generated},
-       {"text", text},
+       {"text", decoder ? nlohmann::ordered_json(text) : nlohmann::ordered_json()},
        {"ended", ended},
        {"seconds", {{"load", loaded - start}, {"prefill", prefilled - loaded}, {"decode", decode}}},
        {"decode_steps", steps}});

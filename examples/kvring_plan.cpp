@@ -5,33 +5,18 @@
 #include <type_traits>
 
 #include "kvring/model/decoder.hpp"
-#include "kvring/models/dense.hpp"
-#include "kvring/models/gemma3.hpp"
-#include "kvring/models/gemma4.hpp"
-#include "kvring/models/gpt_oss.hpp"
 #include "kvring/report.hpp"
 #include "program.hpp"
+#include "published_models.hpp"
 
 using namespace kvring;
 using namespace kvring::programs;
 
 namespace {
 
-using Types =
-    TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B, models::Gemma3_12B,
-             models::Gemma3_27B, models::Gemma4_E2B, models::Gemma4_E4B, models::Gemma4_12B,
-             models::Gemma4_31B, models::Llama3_1_8B, models::Llama3_2_1B, models::Llama3_2_3B,
-             models::SmolLM2_135M, models::SmolLM2_360M, models::SmolLM2_1_7B, models::Qwen3_0_6B,
-             models::Qwen3_1_7B, models::Qwen3_4B, models::Qwen3_8B, models::Qwen3_14B,
-             models::Qwen3_32B, models::Mistral_7B_v0_1, models::GptOss_20B, models::GptOss_120B>;
 using Elements = TypeList<f32, f16, bf16>;
 // Chunk is part of a plan's type: rings are as long as it needs. So a choice is compiled.
 using Chunks = TypeList<Chunk<256>, Chunk<512>, Chunk<1024>, Chunk<2048>, Chunk<4096>>;
-
-template <class F, class... T>
-void for_each_type(TypeList<T...>, F f) {
-  (f(std::type_identity<T>{}), ...);
-}
 
 struct Options {
   std::string type, cache = "bf16";
@@ -41,7 +26,7 @@ struct Options {
 template <class Model, class T, class ChunkType>
 void print_plan(const Options& o) {
   using PlanType = Plan<Model, T, ChunkType, Rewind<64>>;
-  if constexpr (requires { Model::plan_only; }) {
+  if constexpr (PlanOnly<Model>) {
     print(memory_table(memory_report<PlanType>(o.context, o.sequences)));
     print(concat("  a plan only: ", Model::plan_only, "\n\n"));
   } else {
@@ -49,14 +34,6 @@ void print_plan(const Options& o) {
         Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
     print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
   }
-}
-
-/// The names, or numbers, of the types in a list: "A, B, C".
-template <class List, class NameOf>
-std::string names(NameOf name_of) {
-  std::string out;
-  for_each_type(List{}, [&](auto type) { out += concat(out.empty() ? "" : ", ", name_of(type)); });
-  return out;
 }
 
 void plan(const Options& o) {
@@ -70,8 +47,8 @@ void plan(const Options& o) {
     known_chunk = known_chunk || decltype(type)::type::rows == o.chunk;
   });
   require(known_chunk, "a chunk of ", o.chunk, " rows is not compiled; there are ",
-          names<Chunks>([](auto type) { return decltype(type)::type::rows; }));
-  for_each_type(Types{}, [&]<class Model>(std::type_identity<Model>) {
+          type_names(Chunks{}, [](auto type) { return decltype(type)::type::rows; }));
+  for_each_type(PublishedModels{}, [&]<class Model>(std::type_identity<Model>) {
     if (!o.type.empty() && o.type != Model::name) return;
     known_type = true;
     longest = larger(longest, Model::max_context);
@@ -90,7 +67,7 @@ void plan(const Options& o) {
     });
   });
   require(known_type, "no model type is called ", o.type, "; there are ",
-          names<Types>([](auto type) { return decltype(type)::type::name; }));
+          type_names(PublishedModels{}, [](auto type) { return decltype(type)::type::name; }));
   require(fits, "a context of ", o.context, " was asked for, but ",
           o.type.empty() ? "the model types go" : o.type + " goes", " up to ", longest);
 }

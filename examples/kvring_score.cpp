@@ -8,8 +8,9 @@
 #include <vector>
 
 #include "json_file.hpp"
-#include "kvring/io/load_tokenizer.hpp"
+#include "kvring/io/tokenizer.hpp"
 #include "model_choice.hpp"
+#include "model_file.hpp"
 #include "program.hpp"
 #include "progress_bar.hpp"
 #include "row_scores.hpp"
@@ -27,7 +28,7 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_option("--model", o.model, "GGUF file")->required();
+  app.add_option("--model", o.model, "GGUF file, or folder of safetensors")->required();
   auto* source = app.add_option_group("source");
   source->add_option("--text", o.text, "file that holds the text");
   source->add_option("--ids", o.ids, "file that holds a JSON array of ids");
@@ -46,10 +47,10 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--json", o.json, "file for the figures of each position");
 }
 
-std::vector<std::int32_t> text_ids(const Options& o, const GgufFile& file,
+std::vector<std::int32_t> text_ids(const Options& o, const ModelFile& file,
                                    const ModelChoice& model) {
   std::vector<std::int32_t> ids = o.ids.empty()
-                                      ? load_tokenizer(file)->encode(read_file(o.text))
+                                      ? file.require_tokenizer()->encode(read_file(o.text))
                                       : parse_ids(read_file(o.ids), o.ids, model.vocabulary);
   if (o.tokens && *o.tokens < std::ssize(ids)) ids.resize(static_cast<std::size_t>(*o.tokens));
   require(ids.size() >= 2, "a text of ", ids.size(), ids.size() == 1 ? " token" : " tokens",
@@ -98,7 +99,7 @@ void score(const Options& o) {
   require_compiled(o.engine);
   require_other_file(o.json, {o.model, o.text, o.ids});
   JsonFile(o.json, 1);  // before the file is read; its size follows from the text
-  const GgufFile file(o.model);
+  const ModelFile file(o.model);
   const ModelChoice model = choose_model(file);
   require(o.top <= model.vocabulary, "the ", o.top, " highest logits were asked for, but ",
           model.name, " has a vocabulary of ", model.vocabulary);

@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "kvring/io/load_tokenizer.hpp"
+#include "kvring/io/tokenizer.hpp"
+#include "model_file.hpp"
 #include "program.hpp"
 
 using namespace kvring;
@@ -24,8 +25,7 @@ std::string decode(const Tokenizer& tokenizer, std::span<const std::int32_t> ids
 
 void tokenize(const std::string& model, const std::string& path, bool back) {
   const std::string input = read_file(path);
-  const GgufFile file(model);
-  const auto tokenizer = load_tokenizer(file);
+  const auto tokenizer = ModelFile(model).require_tokenizer();
   if (back) {
     const auto size = static_cast<std::int64_t>(tokenizer->vocabulary().size());
     print(decode(*tokenizer, parse_ids(input, path, size)));

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine.hpp"
-#include "kvring/io/gguf.hpp"
+#include "kvring/io/chat.hpp"
 #include "kvring/report.hpp"
+#include "model_file.hpp"
 
 namespace kvring::programs {
 
@@ -19,20 +21,21 @@ struct ModelChoice {
   std::string name;
   std::int64_t vocabulary = 0;
   std::int64_t max_context = 0;
+  std::optional<ChatTemplate> chat;  // that its instruction-tuned versions were trained on
 };
 
-/// The type of Models that answers to a file. Throws Error, with the nearest type and the fields in
-/// which they differ, if none does.
-ModelChoice choose_model(const GgufFile& file);
+/// The type of Models that answers to a file. Throws Error, with the nearest type, the fields in
+/// which they differ and what to add to Models, if none does.
+ModelChoice choose_model(const ModelFile& file);
 
 /// What the plan of the chosen type takes.
-MemoryReport memory_report(const GgufFile& file, const EngineOptions& options);
+MemoryReport memory_report(const ModelFile& file, const EngineOptions& options);
 
 /// Throws Error, with what is wanted, what is free and the longest context that would fit, unless
 /// there is memory for the weights and the plan.
-void require_memory(const GgufFile& file, const EngineOptions& options);
+void require_memory(const ModelFile& file, const EngineOptions& options);
 
 /// Loads the model on the device that the options name.
-std::unique_ptr<Engine> make_engine(const GgufFile& file, const EngineOptions& options);
+std::unique_ptr<Engine> make_engine(const ModelFile& file, const EngineOptions& options);
 
 }  // namespace kvring::programs

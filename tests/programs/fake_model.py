@@ -1,5 +1,5 @@
-"""GGUF files for the tests of the programs: a Gemma 3 270M of zeros that knows one sentence, and small
-files that are no model of ours.
+"""Files for the tests of the programs: a Gemma 3 270M of zeros that knows one sentence (GGUF), a SmolLM2
+135M that knows the same (safetensors), and small files that are no model of ours.
 
 The sentence. All matrices but the embedding are zero, so the residual stream is the embedding of the
 token itself. Token k of the sentence has the embedding c_k (x_k + 2 x_(k-1)), x_k being unit vectors
@@ -8,6 +8,7 @@ times that constant, which is less, and every other one is smaller or 0. So gree
 through the sentence, whatever came before. Every value is exact in Q8_0.
 """
 
+import json
 import struct
 
 U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
@@ -154,3 +155,72 @@ def write_model(path, change=None):
     if change:
         change(values, shapes, data)
     return write(path, values, shapes, data)
+
+
+# --- safetensors ----------------------------------------------------------------------------------
+
+SMOLLM2 = {  # config.json of HuggingFaceTB/SmolLM2-135M, as far as it says something of the model
+    "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "hidden_act": "silu",
+    "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000, "rope_scaling": None,
+    "tie_word_embeddings": True, "attention_bias": False, "eos_token_id": END_OF_TURN,
+}
+
+
+def safetensors_shapes():
+    """name: shape of SmolLM2 135M, the contiguous dimension last."""
+    out = {"model.embed_tokens.weight": [49152, 576], "model.norm.weight": [576]}
+    for i in range(30):
+        for name, shape in (("self_attn.q_proj", [576, 576]), ("self_attn.k_proj", [192, 576]),
+                            ("self_attn.v_proj", [192, 576]), ("self_attn.o_proj", [576, 576]),
+                            ("mlp.gate_proj", [1536, 576]), ("mlp.up_proj", [1536, 576]),
+                            ("mlp.down_proj", [576, 1536]), ("input_layernorm", [576]),
+                            ("post_attention_layernorm", [576])):
+            out[f"model.layers.{i}.{name}.weight"] = shape
+    return out
+
+
+def bfloat16(values):
+    return b"".join(struct.pack("<f", value)[2:] for value in values)
+
+
+def write_safetensors(path, shapes, data):
+    """A file of bfloat16 tensors, zero but for `data`: {name: [(offset, bytes)]}."""
+    header, offset = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text_of_it = json.dumps(header).encode()
+    text_of_it += b" " * (-len(text_of_it) % 8)
+    with open(path, "wb") as out:
+        out.write(struct.pack("<Q", len(text_of_it)) + text_of_it)
+        out.truncate(8 + len(text_of_it) + offset)
+        for name, parts in data.items():
+            for at, part in parts if name in shapes else ():
+                out.seek(8 + len(text_of_it) + header[name]["data_offsets"][0] + at)
+                out.write(part)
+
+
+def write_folder(folder, config=None, shards=1, shapes=None):
+    """A folder with a SmolLM2 135M that says the sentence after any of its tokens, or after BOS."""
+    folder.mkdir(exist_ok=True)
+    shapes = shapes or safetensors_shapes()
+    rows = []
+    for k, token in enumerate(SENTENCE):
+        scale = 8.0 ** k / 512
+        row = [0.0] * k + [2 * scale, scale]
+        rows.append((token * 576 * 2, bfloat16(row)))
+    rows.append((BOS * 576 * 2, bfloat16([2 / 8192])))
+    data = {"model.embed_tokens.weight": rows, "model.norm.weight": [(0, bfloat16([1.0] * 576))]}
+    (folder / "config.json").write_text(json.dumps(config or SMOLLM2))
+    names = list(shapes)
+    parts = [names[k * len(names) // shards:(k + 1) * len(names) // shards] for k in range(shards)]
+    files = (["model.safetensors"] if shards == 1 else
+             [f"model-{k + 1:05}-of-{shards:05}.safetensors" for k in range(shards)])
+    for file, part in zip(files, parts):
+        write_safetensors(folder / file, {name: shapes[name] for name in part}, data)
+    if shards > 1:
+        weight_map = {name: file for file, part in zip(files, parts) for name in part}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder

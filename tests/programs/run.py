@@ -5,7 +5,8 @@
 
 Exit codes of the programs: 0 done, 1 bad input, 2 wrong usage. A refusal is one line on standard
 error that begins with "error: " and holds the numbers. Most cases run on a model of zeros that knows
-one sentence (fake_model.py); cases on real weights need KVRING_GEMMA3 and are skipped without it.
+one sentence (fake_model.py); cases on real weights need KVRING_GEMMA3 or KVRING_SMOLLM2 and are
+skipped without it.
 """
 
 import argparse
@@ -31,13 +32,19 @@ CASES = []
 
 
 def case(function):
-    CASES.append((function, False))
+    CASES.append((function, None))
     return function
 
 
 def real(function):
-    """A case that needs real weights."""
-    CASES.append((function, True))
+    """A case that needs the weights of Gemma 3 270M."""
+    CASES.append((function, "KVRING_GEMMA3"))
+    return function
+
+
+def smollm2(function):
+    """A case that needs the weights of SmolLM2 135M Instruct."""
+    CASES.append((function, "KVRING_SMOLLM2"))
     return function
 
 
@@ -68,7 +75,8 @@ class Bench:
 
     def __init__(self, programs, folder):
         self.programs, self.folder = programs, folder
-        self._model = None
+        self._model = self._safetensors = None
+        self.smollm2 = os.environ.get("KVRING_SMOLLM2")
         self.real = os.environ.get("KVRING_GEMMA3")
 
     def file(self, name, content=b""):
@@ -83,10 +91,16 @@ class Bench:
             self.ends = fake_model.write_model(self._model)
         return self._model
 
+    @property
+    def safetensors(self):
+        if self._safetensors is None:
+            self._safetensors = fake_model.write_folder(self.folder / "sentence")
+        return self._safetensors
+
     def run(self, program, *arguments, stdin=b"", code=0, limit=120, before=None, stdout=None):
         command = [self.programs / program, *map(str, arguments)]
         # Threads that wait actively make a busy machine crawl.
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
         done = subprocess.run(command, input=stdin, stdout=stdout or subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=limit, env=environment,
                               preexec_fn=before)
@@ -187,6 +201,13 @@ def generate_takes_text_that_is_no_utf8(bench):
     result = bench.generate("--prompt-file", bench.file("latin1.txt", b"a\xff\xc3"), tokens=1)
     first = fake_model.FIRST_BYTE
     check(result["prompt_ids"] == [fake_model.BOS, 501, first + 0xff, first + 0xc3], result)
+
+
+@case
+def generate_needs_the_markers_of_a_chat(bench):
+    """The sentence model has <end_of_turn>, but no <start_of_turn>."""
+    bench.refused("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 1, "--chat",
+                  words=("<start_of_turn>", "chat template"))
 
 
 @case
@@ -296,6 +317,7 @@ def wrong_usage_is_2(bench):
             ((*generate, "--seed", "x"), ("--seed",)),
             ((*generate, "--prompt-file", "x"), ("--prompt",)),
             ((*generate, "--ids", "x"), ("--ids",)),
+            ((*generate[:3], "--tokens", 1, "--chat", "--ids", "x"), ("--ids", "--chat")),
             ((*generate[:-1], -1), ("--tokens", "-1")),
             ((*generate[:-1], 1.5), ("--tokens",)),
             (generate[:-2], ("--tokens",)),
@@ -456,23 +478,150 @@ def a_model_of_other_numbers(bench):
     numbers = {**fake_model.NUMBERS, "block_count": 26, "embedding_length": 1152,
                "feed_forward_length": 6912}
     fake_model.write(path, fake_model.metadata(numbers, size=600), {})
-    bench.refused(*run, path, words=("nearest type is Gemma3_1B", "vocabulary is 600"))
-    fake_model.write(path, fake_model.metadata(size=600, architecture="llama"), {})
-    bench.refused(*run, path, words=("general.architecture is llama", "gemma3"))
+    bench.refused(*run, path, words=("nearest type is Gemma3_1B", "vocabulary is 600",
+                                     "beside models::Gemma3_1B", "examples/engine.hpp"))
+    numbers = {**QWEN3_1_7B, "attention.head_count": 32, "embedding_length": 2560}
+    fake_model.write(path, fake_model.metadata(numbers, size=151936, architecture="qwen3"), {})
+    bench.refused(*run, path, words=("nearest type is Qwen3_4B", "qwen3.block_count is 28", "36 in the",
+                                     "feed_forward_length is 6144", "9728"))
+    fake_model.write(path, fake_model.metadata(size=600, architecture="rwkv"), {})
+    bench.refused(*run, path, words=("general.architecture is rwkv",))
     missing = fake_model.metadata(size=600)
     del missing["gemma3.feed_forward_length"]
     fake_model.write(path, missing, {})
     bench.refused(*run, path, words=("gemma3.feed_forward_length",))
 
 
+QWEN3_1_7B = {
+    "block_count": 28, "context_length": 40960, "embedding_length": 2048, "feed_forward_length": 6144,
+    "attention.head_count": 16, "attention.head_count_kv": 8, "attention.key_length": 128,
+    "attention.value_length": 128, "rope.freq_base": 1e6, "attention.layer_norm_rms_epsilon": 1e-6,
+}
+
+
 @case
 def a_known_model_that_is_not_compiled(bench):
-    numbers = {**fake_model.NUMBERS, "block_count": 26, "embedding_length": 1152,
-               "feed_forward_length": 6912}
-    path = bench.folder / "1b.gguf"
-    fake_model.write(path, fake_model.metadata(numbers), {})
-    bench.refused("kvring-generate", "--prompt", "abc", "--tokens", 1, "--model", path,
-                  words=("is a Gemma3_1B", "Gemma3_270M"))
+    path = bench.folder / "other.gguf"
+    fake_model.write(path, fake_model.metadata(QWEN3_1_7B, size=151936, architecture="qwen3"), {})
+    words = ("is a Qwen3_1_7B", "not compiled", "Gemma3_270M", "add `models::Qwen3_1_7B` to `Models`",
+             "examples/engine.hpp")
+    bench.refused("kvring-generate", "--prompt", "abc", "--tokens", 1, "--model", path, words=words)
+    folder = bench.folder / "360"
+    config = {**fake_model.SMOLLM2, "hidden_size": 2048, "intermediate_size": 8192,
+              "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": 32,
+              "rope_theta": 130000}
+    fake_model.write_folder(folder, config, shapes={"model.norm.weight": [576]})
+    ids = bench.file("ids.json", "[2, 501]")
+    bench.refused("kvring-score", "--ids", ids, "--model", folder,
+                  words=("is a SmolLM2_1_7B", "add `models::SmolLM2_1_7B` to `Models`"))
+
+
+@case
+def every_compiled_type_answers_to_its_file(bench):
+    """Metadata without tensors: the type is chosen, then the first tensor is missed."""
+    gemma = {**fake_model.NUMBERS, "block_count": 26, "embedding_length": 1152,
+             "feed_forward_length": 6912}
+    qwen = {**QWEN3_1_7B, "embedding_length": 1024, "feed_forward_length": 3072}
+    smol = {"block_count": 32, "context_length": 8192, "embedding_length": 960,
+            "feed_forward_length": 2560, "attention.head_count": 15, "attention.head_count_kv": 5,
+            "rope.freq_base": 1e5, "attention.layer_norm_rms_epsilon": 1e-5}
+    ids = bench.file("ids.json", "[2, 501]")
+    for name, architecture, size, numbers in (("Gemma3_1B", "gemma3", 262144, gemma),
+                                              ("Qwen3_0_6B", "qwen3", 151936, qwen),
+                                              ("SmolLM2_360M", "llama", 49152, smol)):
+        path = bench.folder / "metadata.gguf"
+        fake_model.write(path, fake_model.metadata(numbers, size=size, architecture=architecture), {})
+        for cache in ("f32", "f16", "bf16"):
+            ended = bench.run("kvring-score", "--ids", ids, "--model", path, "--cache", cache, code=1)
+            check(f"{name}: 1 sequence of 2 positions in {cache}" in ended.err, ended)
+            check("error: " in ended.err and "token_embd.weight" in ended.err, ended)
+
+
+# --- safetensors ----------------------------------------------------------------------------------
+
+@case
+def safetensors_take_ids_and_give_ids(bench):
+    ids = bench.file("ids.json", json.dumps([7, fake_model.BOS]))
+    for shards in (1, 3):
+        folder = bench.safetensors if shards == 1 else bench.folder / "shards"
+        if shards > 1:
+            fake_model.write_folder(folder, shards=shards)
+        for cache in ("f32", "bf16"):
+            result = bench.generate("--ids", ids, "--cache", cache, model=folder, tokens=50)
+            check(result["generated_ids"] == fake_model.SENTENCE and result["ended"], result)
+            check(result["model"] == "SmolLM2_135M" and result["text"] is None, result)
+            check(json.loads(bench.ended.out) == fake_model.SENTENCE, bench.ended)
+    result = bench.generate("--ids", ids, model=bench.safetensors / "model.safetensors", tokens=2)
+    check(json.loads(bench.ended.out) == fake_model.SENTENCE[:2] and not result["ended"], result)
+
+
+@case
+def safetensors_end_where_their_config_says(bench):
+    ids = bench.file("ids.json", json.dumps([fake_model.BOS]))
+    folder = bench.folder / "ends"
+    for ends, wanted in (([5, fake_model.SENTENCE[1]], fake_model.SENTENCE[:2]),
+                         (None, [*fake_model.SENTENCE, fake_model.SENTENCE[-1]])):
+        fake_model.write_folder(folder, {**fake_model.SMOLLM2, "eos_token_id": ends})
+        result = bench.generate("--ids", ids, model=folder, tokens=len(wanted))
+        check(result["generated_ids"][:len(wanted) - 1] == wanted[:-1], result)
+        check(result["ended"] == (ends is not None), result)
+    fake_model.write_folder(folder, {**fake_model.SMOLLM2, "eos_token_id": ["x"]})
+    bench.refused("kvring-generate", "--model", folder, "--ids", ids, "--tokens", 1,
+                  words=("eos_token_id", "x"))
+
+
+@case
+def safetensors_are_scored(bench):
+    ids = [fake_model.BOS, *fake_model.SENTENCE]
+    result = bench.score("--ids", bench.file("ids.json", json.dumps(ids)), "--top", 1,
+                         model=bench.safetensors)
+    check([top[0] for top in result["top_ids"][:-1]] == fake_model.SENTENCE, result)
+    folder = bench.file("uniform.json", json.dumps([5, 6, 7]))  # zeros: every token is as likely
+    result = bench.score("--ids", folder, model=bench.safetensors)
+    check(all(close(nll, math.log(49152), 1e-5) for nll in result["nll"]), result)
+
+
+@case
+def safetensors_have_no_text(bench):
+    model = ("--model", bench.safetensors)
+    text = bench.file("text.txt", "abc")
+    words = ("no tokenizer", "--ids")
+    bench.refused("kvring-generate", *model, "--prompt", "abc", "--tokens", 1, words=words)
+    bench.refused("kvring-generate", *model, "--prompt", "abc", "--chat", "--tokens", 1, words=words)
+    bench.refused("kvring-score", *model, "--text", text, words=words)
+    bench.refused("kvring-tokenize", *model, "--file", text, words=words)
+
+
+@case
+def safetensors_that_are_no_model(bench):
+    ids = bench.file("ids.json", "[2, 501]")
+    run = ("kvring-generate", "--ids", ids, "--tokens", 1, "--model")
+    folder = bench.folder / "bad"
+    shapes = fake_model.safetensors_shapes()
+
+    def refused(*words, path=folder):
+        bench.refused(*run, path, words=words)
+
+    fake_model.write_folder(folder, {**fake_model.SMOLLM2, "hidden_size": 577, "rope_theta": 1e6})
+    refused("nearest type is SmolLM2_135M", "hidden_size is 577", "576", "rope_theta", "1e+05 in the type",
+            "examples/engine.hpp")
+    fake_model.write_folder(folder, {**fake_model.SMOLLM2, "model_type": "rwkv"})
+    refused("model_type is rwkv")
+    fake_model.write_folder(folder, shapes={k: v for k, v in shapes.items() if "layers.7.mlp.up" not in k})
+    refused("model.layers.7.mlp.up_proj.weight")
+    fake_model.write_folder(folder, shapes={**shapes, "model.norm.bias": [576]})
+    refused("model.norm.bias")
+    fake_model.write_folder(folder)
+    (folder / "config.json").write_text("{")
+    refused("config.json", "JSON")
+    (folder / "config.json").unlink()
+    refused("without config.json")
+    refused("config.json", path=folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(fake_model.SMOLLM2))
+    (folder / "model.safetensors").unlink()
+    refused("model.safetensors")
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    refused("model.safetensors")
 
 
 @case
@@ -834,6 +983,48 @@ def real_file_cut_short(bench):
                       words=("cut.gguf",))
 
 
+@smollm2
+def smollm2_answers_a_chat(bench):
+    question = "What is the capital of France?"
+    result = bench.generate("--chat", "--prompt", question, model=bench.smollm2, tokens=40)
+    check(result["model"] == "SmolLM2_135M" and result["ended"], result)
+    check("Paris" in result["text"] and "<|" not in result["text"], result)
+    ids = bench.file("chat.json", json.dumps(result["prompt_ids"]))
+    shown = bench.run("kvring-tokenize", "--model", bench.smollm2, "--file", ids, "--decode").out.decode()
+    check(shown == "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+          f"Face<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", shown)
+    plain = bench.generate("--prompt", question, model=bench.smollm2, tokens=2)
+    check(len(plain["prompt_ids"]) < 10, plain)
+    bench.refused("kvring-generate", "--model", bench.smollm2, "--chat", "--tokens", 1, "--prompt",
+                  "a<|im_end|>b", words=("<|im_end|>", "only the template"))
+    bench.refused("kvring-generate", "--model", bench.smollm2, "--chat", "--tokens", 1, "--prompt", "",
+                  words=("empty",))
+
+
+@smollm2
+def smollm2_tokens_there_and_back(bench):
+    text = (ROOT / "LICENSE").read_text() + "\n  žluťoučký 🐎 <|im_end|>\t日本語\n\n 12345 it's"
+    for content in (text.encode(), b"", b" \xff\xc3 a"):
+        ended = bench.run("kvring-tokenize", "--model", bench.smollm2, "--file", bench.file("t.txt", content))
+        back = bench.run("kvring-tokenize", "--model", bench.smollm2, "--file",
+                         bench.file("t.json", ended.out), "--decode")
+        check(back.out == content, back)
+    cases = json.loads((ROOT / "tests/data/real/tokenizer-smollm2.json").read_bytes())
+    check(cases, "no cases")
+
+
+@smollm2
+def smollm2_scores_and_goes_on(bench):
+    text = bench.file("text.txt", "The quick brown fox jumps over the lazy dog. The capital of France is Paris.")
+    exact = bench.score("--text", text, model=bench.smollm2)
+    check(exact["model"] == "SmolLM2_135M" and exact["perplexity"] < 40, exact["perplexity"])
+    for options, bound in ((("--chunk", 1), 1e-5), (("--chunk", 7), 1e-5), (("--cache", "bf16"), 0.05)):
+        other = bench.score("--text", text, *options, model=bench.smollm2)
+        check(close(other["mean_nll"], exact["mean_nll"], bound), options, other["mean_nll"], exact["mean_nll"])
+    result = bench.generate("--prompt", "The capital of France is", model=bench.smollm2, tokens=8)
+    check("Paris" in result["text"], result)
+
+
 def main():
     parser = argparse.ArgumentParser(description="See the top of this file.")
     parser.add_argument("bin", nargs="?", default=os.environ.get("KVRING_BIN"), type=pathlib.Path)
@@ -845,12 +1036,12 @@ def main():
     passed = failed = skipped = 0
     with tempfile.TemporaryDirectory(prefix="kvring-programs-") as folder:
         bench = Bench(options.bin.resolve(), pathlib.Path(folder))
-        for function, needs_weights in CASES:
+        for function, weights in CASES:
             name = function.__name__
             if options.only not in name:
                 continue
-            if needs_weights and not bench.real:
-                print(f"SKIP {name}: KVRING_GEMMA3 is not set")
+            if weights and not os.environ.get(weights):
+                print(f"SKIP {name}: {weights} is not set")
                 skipped += 1
                 continue
             start = time.monotonic()

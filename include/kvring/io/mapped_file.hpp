@@ -29,7 +29,8 @@ class MappedFile {
     const Descriptor file{::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     require(file.id >= 0, "cannot open ", path_, ": ", reason());
     struct stat status {};
-    require(::fstat(file.id, &status) == 0, "cannot examine ", path_, ": ", reason());
+    const bool examined = ::fstat(file.id, &status) == 0;  // before reason() reads errno
+    require(examined, "cannot examine ", path_, ": ", reason());
     require(!S_ISDIR(status.st_mode), path_, " is a directory; name a file in it");
     require(S_ISREG(status.st_mode), path_, " is not a regular file, so it can't be mapped");
     require(status.st_size > 0, path_, " is empty (0 bytes)");

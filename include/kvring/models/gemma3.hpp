@@ -31,6 +31,7 @@ struct Global : Layer<Dense, Shape> {
 struct Family {
   static constexpr const char* architecture = "gemma3";
   static constexpr const char* model_type = "gemma3_text";  // in config.json
+  static constexpr const char* chat = "gemma";              // name of a ChatTemplate
   static constexpr Block block{.activation = Activation::gelu_tanh,
                                .qk_norm = true,
                                .sandwich_norms = true,

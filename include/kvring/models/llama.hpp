@@ -47,6 +47,7 @@ struct Llama3 : Family {
 
 /// Common to SmolLM2.
 struct SmolLM2 : Family {
+  static constexpr const char* chat = "smollm2";  // name of a ChatTemplate
   static constexpr std::int64_t vocabulary = 49'152, max_context = 8192;
 };
 

@@ -14,6 +14,7 @@ namespace qwen3 {
 struct Family {
   static constexpr const char* architecture = "qwen3";
   static constexpr const char* model_type = "qwen3";  // in config.json
+  static constexpr const char* chat = "chatml";       // name of a ChatTemplate
   static constexpr Block block{.activation = Activation::silu, .qk_norm = true};
   static constexpr bool norms_store_minus_one = false;
   static constexpr double norm_epsilon = 1e-6;
