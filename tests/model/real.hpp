@@ -94,11 +94,13 @@ struct Distance {
 
 template <class T, class Model>
 Distance score(const RealModel<Model>& model, const Oracle& oracle,
-               std::vector<std::vector<float>>* residuals = nullptr) {
+               std::vector<std::vector<float>>* residuals = nullptr,
+               std::vector<float>* finals = nullptr) {
   constexpr auto vocabulary = static_cast<std::size_t>(Model::vocabulary);
   const std::int64_t context = round_up(static_cast<std::int64_t>(oracle.ids.size()), 2048);
   Decoder<RealPlan<Model, T>, Host> decoder(Host{}, model.weights, context);
-  const std::vector<std::int64_t> probes = oracle.file.read_i64("probe_positions");
+  std::vector<std::int64_t> probes;
+  if (residuals != nullptr) probes = oracle.file.read_i64("probe_positions");
   std::int64_t done = 0;
   if (residuals != nullptr) {
     residuals->assign(static_cast<std::size_t>(Model::Layers::layers), {});
@@ -119,6 +121,13 @@ Distance score(const RealModel<Model>& model, const Oracle& oracle,
     for (std::int64_t row = 0; row < span.rows; row += block) {
       const std::int64_t count = smaller(block, span.rows - row);
       decoder.logits(row, count, logits.data());
+      for (std::int64_t i = 0; i < count && finals != nullptr; ++i) {
+        if (std::find(probes.begin(), probes.end(), span.start.value + row + i) == probes.end()) {
+          continue;
+        }
+        const float* of_row = decoder.final_hidden() + i * Model::hidden;
+        finals->insert(finals->end(), of_row, of_row + Model::hidden);
+      }
       for_each(Host{}, count, [&](std::int64_t i) {
         lse[static_cast<std::size_t>(i)] = static_cast<float>(log_sum_exp(
             std::span(logits).subspan(static_cast<std::size_t>(i) * vocabulary, vocabulary)));

@@ -117,7 +117,7 @@ class Decoder {
     softcap(count, out);
   }
 
-  /// The row of the last forward after the final norm, [hidden]; valid after logits(row, ...).
+  /// The rows of the last call of logits() after the final norm, [rows, hidden].
   const float* final_hidden() const { return scratch_.data() + layout_.normed; }
 
   /// For tests: called after every layer with the residual stream [rows, hidden].
