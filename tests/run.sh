@@ -185,6 +185,8 @@ elif [ "$device_cases" -gt 0 ]; then
   skip "device tests" "$device_cases" "$reason"
 fi
 
+printf '\none detail flipped at a time, and by how much the oracle notices\n'
+grep -ah '^flip ' "$logs/host-model.log"
 printf '\ncompile time of each header\n'
 cat "$logs/compile-times.txt"
 [ "$skipped" = 0 ] || {
