@@ -30,8 +30,10 @@ void print_plan(const Options& o) {
     print(memory_table(memory_report<PlanType>(o.context, o.sequences)));
     print(concat("  a plan only: ", Model::plan_only, "\n\n"));
   } else {
+    // Scratch depends neither on the element type nor on the plan's chunk, so one decoder tells it.
     const std::int64_t scratch =
-        Decoder<PlanType, Host>::scratch_bytes(o.context, o.sequences, PlanType::chunk);
+        Decoder<Plan<Model, f32, Chunk<4096>, Rewind<64>>, Host>::scratch_bytes(
+            o.context, o.sequences, o.chunk);
     print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
   }
 }
