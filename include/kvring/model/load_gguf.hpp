@@ -54,6 +54,9 @@ std::string gguf_differences(const GgufFile& file) {
     const std::string key = concat(architecture, ".", name);
     differences.compare(key, static_cast<float>(file.f64(key)), static_cast<float>(in_type));
   };
+  const auto real_if_held = [&](std::string_view name, double in_type) {
+    if (file.has(concat(architecture, ".", name))) real(name, in_type);
+  };
   integer("block_count", Model::Layers::layers);
   integer("embedding_length", Model::hidden);
   integer("feed_forward_length", Model::ffn);
@@ -67,8 +70,10 @@ std::string gguf_differences(const GgufFile& file) {
         integer("attention.key_length", Kind::heads.dim);
         integer("attention.value_length", Kind::heads.dim);
       } else {
-        differences.compare("embedding_length / head_count", Model::hidden / Kind::heads.q,
-                            Kind::heads.dim);
+        const std::uint64_t hidden = file.u64(concat(architecture, ".embedding_length"));
+        const std::uint64_t count = file.u64(concat(architecture, ".attention.head_count"));
+        differences.compare("embedding_length / head_count", count == 0 ? 0 : hidden / count,
+                            static_cast<std::uint64_t>(Kind::heads.dim));
       }
       if_held("rope.dimension_count", Kind::rope.rotated);
       if constexpr (Kind::Policy::window != unbounded) {
@@ -77,10 +82,13 @@ std::string gguf_differences(const GgufFile& file) {
       // Of a hybrid, the file holds the base of the layers that see everything.
       if constexpr (Kind::Policy::window == unbounded || sizeof...(Kinds) == 1) {
         real("rope.freq_base", Kind::rope.theta);
+        real_if_held("rope.scaling.factor", Kind::rope.scaling);
       }
     };
     (compare_kind(std::type_identity<Kinds>{}), ...);
   }(typename Model::Layers::Kinds{});
+  real_if_held("final_logit_softcapping", Model::block.final_softcap);
+  real_if_held("attn_logit_softcapping", 0);  // no family here has one
   if_held("vocab_size", Model::vocabulary);
   if (file.has("tokenizer.ggml.tokens")) {
     differences.compare("vocabulary", file.value("tokenizer.ggml.tokens").count,
