@@ -55,12 +55,14 @@ void run_all(const char* folder, double tolerance) {
     return logits.size() == whole.size() &&
            std::memcmp(logits.data(), whole.data(), whole.size() * sizeof(float)) == 0;
   };
+  CHECK(same(run<Model, Window>(file, weights, tolerance)));
+#if !defined(__SANITIZE_ADDRESS__)  // a decoder for each chunk takes a minute to compile there
   CHECK(same(run<Model, 1>(file, weights, tolerance)));
   CHECK(same(run<Model, 3>(file, weights, tolerance)));
   CHECK(same(run<Model, Window - 1>(file, weights, tolerance)));
-  CHECK(same(run<Model, Window>(file, weights, tolerance)));
   CHECK(same(run<Model, Window + 1>(file, weights, tolerance)));
   CHECK(same(run<Model, 64>(file, weights, tolerance)));
+#endif
 }
 
 }  // namespace

@@ -47,11 +47,13 @@ TEST_CASE("tiny Gemma 3: every position equals the oracle, and every chunk gives
   const auto same = [&](const std::vector<float>& logits) {
     return std::memcmp(logits.data(), whole.data(), whole.size() * sizeof(float)) == 0;
   };
+  CHECK(same(run<5>(file, weights)));
+#if !defined(__SANITIZE_ADDRESS__)  // a decoder for each chunk takes a minute to compile there
   CHECK(same(run<1>(file, weights)));
   CHECK(same(run<2>(file, weights)));
-  CHECK(same(run<5>(file, weights)));
   CHECK(same(run<12>(file, weights)));
   CHECK(same(run<64>(file, weights)));
+#endif
 }
 
 TEST_CASE("a window off by one in the type is seen by the oracle") {
