@@ -104,7 +104,7 @@ struct AttendScalar {
     for (std::int64_t d = 0; d < heads.dim; ++d) result[d] = 0;
     SoftmaxState state = score.start(i % heads.q);
     float scores[round_up(Tile, lanes)] = {};
-    std::int64_t at[Tile];  // where the tile's rows of this head begin
+    std::int64_t at[Tile] = {};  // where the tile's rows of this head begin
     for (Position tile = tiles.begin; tile < tiles.end; tile = tile + Tile) {
       const TileRange range = within_tile(keys, tile, Tile);
       for (std::int64_t j = range.begin; j < range.end; ++j) {
