@@ -9,12 +9,15 @@
 
 namespace kvring {
 
+/// Matrices are multiplied by rows in groups of so many, full ones: a row that is left over would
+/// be summed in another order by the host's kernel, and its bits would depend on its neighbours.
+inline constexpr std::int64_t row_group = 4;
+
 /// Offsets, in floats, of the arrays that a chunk needs. Rows come in multiples of `row_group`,
 /// since matrices are multiplied so many rows at a time.
 template <class PlanType>
 struct ScratchLayout {
   using Model = typename PlanType::Model;
-  static constexpr std::int64_t row_group = 4;
   static constexpr std::int64_t ffn_block = 512;  // rows of the feed-forward block at a time
 
   std::int64_t rows;      // of a chunk, rounded up

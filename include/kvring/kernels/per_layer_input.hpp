@@ -31,16 +31,4 @@ struct MixPerLayerInputs {
   }
 };
 
-/// Logits under a final softcap, one row a call.
-struct SoftcapRows {
-  float* x;  // [rows, width]
-  std::int64_t width;
-  float softcap;
-
-  KVRING_HD void operator()(std::int64_t row) const {
-    float* values = x + row * width;
-    for (std::int64_t i = 0; i < width; ++i) values[i] = softcap * tanh_f32(values[i] / softcap);
-  }
-};
-
 }  // namespace kvring

@@ -19,6 +19,7 @@
 #include "kvring/kernels/per_layer_input.hpp"
 #include "kvring/kernels/rope.hpp"
 #include "kvring/kernels/rows.hpp"
+#include "kvring/kernels/softcap.hpp"
 #include "kvring/model/weights.hpp"
 #include "kvring/scratch.hpp"
 
@@ -120,7 +121,7 @@ class Decoder {
   /// The rows of the last call of logits() after the final norm, [rows, hidden].
   const float* final_hidden() const { return scratch_.data() + layout_.normed; }
 
-  /// For tests: called after every layer with the residual stream [rows, hidden].
+  /// For tests and progress bars: called after every layer with the residual stream [rows, hidden].
   std::function<void(std::int64_t layer, const float* residual, std::int64_t rows)> probe;
 
  private:

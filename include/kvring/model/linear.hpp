@@ -6,7 +6,7 @@
 namespace kvring {
 
 /// y = x W^T. Constructed from (backend, Matrix); called with (x [rows, in], rows, y [rows, out]).
-/// Both arrays have room for a multiple of ScratchLayout::row_group rows.
+/// Both arrays have room for a multiple of row_group rows.
 template <class B>
 class Linear;
 

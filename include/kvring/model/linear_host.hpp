@@ -17,6 +17,7 @@
 #include "kvring/kernels/launch.hpp"
 #include "kvring/model/linear.hpp"
 #include "kvring/model/matrix.hpp"
+#include "kvring/scratch.hpp"
 #include "kvring/units.hpp"
 
 namespace kvring {
@@ -26,10 +27,6 @@ namespace detail {
 using ColumnMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Strided = Eigen::OuterStride<>;
-
-/// Eigen's kernel takes rows of x four at a time and sums a left-over row in another order, so rows
-/// always come in fours.
-inline constexpr std::int64_t row_group = 4;
 
 }  // namespace detail
 
