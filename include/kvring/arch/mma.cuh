@@ -62,6 +62,10 @@ __device__ inline std::uint32_t pack(float low, float high) {
   return packed;
 }
 
+__device__ inline void store_shared(std::uint32_t address, std::uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;\n" ::"r"(address), "r"(value) : "memory");
+}
+
 /// 2^x, with a relative error of 2^-22; 0 for -infinity.
 __device__ inline float exp2_fast(float x) {
   float y;

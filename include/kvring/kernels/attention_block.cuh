@@ -1,0 +1,561 @@
+// AttentionBlock: what one block of threads does in the tensor-core kernels, from packed query rows
+// to their softmax sums. Prefill and decode differ in who gets which tiles and in what happens to
+// the sums, not in here.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kvring/arch/copy_async.cuh"
+#include "kvring/arch/mma.cuh"
+#include "kvring/cache.hpp"
+#include "kvring/kernels/attend_scalar.hpp"
+#include "kvring/kernels/mma_shape.hpp"
+#include "kvring/kernels/shared_tile.cuh"
+#include "kvring/kernels/tiles.hpp"
+
+namespace kvring {
+
+/// Packed query rows of one kv head of a segment: packed row x is query head x % group of position
+/// start + x / group. A block takes rows begin ... end - 1, at most as many as its shape has.
+struct PackedRows {
+  std::int64_t sequence;
+  Position start;          // of the segment
+  std::int64_t first_row;  // of the segment, in the launch
+  int begin, end;
+  int kv_head;
+};
+
+/// Flash attention (Dao, 2023) on mma.sync: a tile of keys at a time, K(j + 1) on its way while
+/// P V(j) is computed, V(j) while Q K(j)^T is. K and V have one buffer each.
+///
+/// The arithmetic of a row is fixed by the absolute tiles of keys that it sees and by its own
+/// numbers: a tile in which it sees nothing leaves every bit of its sums alone.
+template <class View, LayerPolicy Policy, MmaShape shape>
+class AttentionBlock {
+ public:
+  using T = typename View::Element;
+  static constexpr Heads heads = View::heads;
+  static constexpr int group = static_cast<int>(heads.group());
+  static constexpr int head_dim = static_cast<int>(heads.dim);
+  static constexpr int threads = shape.threads();
+  static constexpr int rows = shape.rows, keys = shape.keys;
+  static constexpr int row_warps = shape.row_warps, column_warps = shape.column_warps;
+  static constexpr int band_rows = rows / row_warps;     // of a warp
+  static constexpr int warp_keys = keys / column_warps;  // whose scores a warp computes
+  static constexpr int columns = static_cast<int>(round_up(head_dim, 16 * column_warps));
+  static constexpr int warp_columns = columns / column_warps;  // whose sums a warp holds
+  static_assert(head_dim % 16 == 0 && head_dim <= 512);
+  static_assert(rows % (16 * row_warps) == 0 && keys % (16 * column_warps) == 0);
+  static_assert(threads % 64 == 0, "rows that a thread copies must agree modulo 8");
+
+  using HeadTile = SharedTile<columns>;      // Q, K, V
+  using ProbabilityTile = SharedTile<keys>;  // P, where warps share it
+
+  struct SharedStorage {
+    alignas(128) unsigned char k[keys * HeadTile::pitch];
+    alignas(128) unsigned char v[keys * HeadTile::pitch];
+    alignas(128) unsigned char q[rows * HeadTile::pitch];
+    alignas(128) unsigned char p[column_warps > 1 ? rows* ProbabilityTile::pitch : 16];
+    float by_warp[column_warps > 1 ? column_warps : 1][rows];  // maxima, and at last denominators
+  };
+
+  __device__ AttentionBlock(SharedStorage& shared, const View& cache, const PackedRows& packed,
+                            Scores score)
+      : shared_(shared),
+        packed_(packed),
+        score_(score),
+        warp_(static_cast<int>(threadIdx.x) / 32),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        band_(warp_ / column_warps),
+        column_warp_(warp_ % column_warps),
+        first_(packed.start + packed.begin / group),
+        last_(packed.start + (packed.end - 1) / group),
+        slots_(cache.slots),
+        k_(cache.k + sequence_offset(cache)),
+        v_(cache.v + sequence_offset(cache)) {}
+
+  /// Attends over the tiles whose index is `part` modulo `parts`. `parts` > 1 splits the keys of a
+  /// row into sums that a caller combines.
+  __device__ void attend(const T* q, int part, int parts) {
+    begin_softmax(part);
+    const KeyRange visible{Policy::first_visible(first_), last_ + 1};
+    const std::int64_t first_tile = visible.begin.value / keys;
+    std::int64_t index = first_tile + (part - static_cast<int>(first_tile % parts) + parts) % parts;
+    Position tile{index * keys};
+    if (tile >= visible.end) return;
+
+    // One modulo for all tiles: a ring of whole tiles has none across its wrap.
+    std::int64_t slot = View::Storage::slot(tile, slots_).value;
+    const std::int64_t stride = std::int64_t{parts} * keys;
+    load_queries(q);
+    load_tile(shared_.k, k_, tile, slot, visible);
+    arch::commit_copies();
+    load_tile(shared_.v, v_, tile, slot, visible);
+    arch::commit_copies();
+    arch::wait_for_copies<1>();
+    __syncthreads();
+    while (true) {
+      float scores[m_tiles][key_tiles][4];
+      multiply_queries(scores);
+      apply_softcap(scores);
+      mask(scores, tile);
+      const Position next = tile + stride;
+      std::uint32_t p[m_tiles][warp_keys / 16][4];
+      update_softmax(scores, p);
+      arch::wait_for_copies<0>();
+      __syncthreads();  // V is here, P is shared, and nobody reads K any more
+      const bool more = next < visible.end;
+      if (more) {
+        slot = advance(slot, stride);
+        load_tile(shared_.k, k_, next, slot, visible);
+        arch::commit_copies();
+      }
+      multiply_values(p);
+      if (!more) break;
+      tile = next;
+      arch::wait_for_copies<0>();
+      __syncthreads();  // K is here, and nobody reads V or P any more
+      load_tile(shared_.v, v_, tile, slot, visible);
+      arch::commit_copies();
+    }
+  }
+
+  /// Sums the denominators over lanes and warps; every thread must call it.
+  __device__ void finish_denominators() {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float& sum = denominator_[m][half];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+      }
+    }
+    if constexpr (column_warps > 1) {
+      __syncthreads();  // the last maxima have been read
+      share_by_warp(denominator_);
+      __syncthreads();
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          float sum = 0;
+#pragma unroll
+          for (int w = 0; w < column_warps; ++w) sum += shared_.by_warp[w][row_of(m, half)];
+          denominator_[m][half] = sum;
+        }
+      }
+    }
+  }
+
+  /// Writes the rows, divided by their denominators, to out [rows, q_heads, head_dim] of the
+  /// launch, by way of the queries' shared memory.
+  __device__ void store(T* out) {
+    const std::uint32_t q = arch::shared_address(shared_.q);
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scale = 1 / denominator_[m][half];
+        const int row = row_of(m, half);
+#pragma unroll
+        for (int n = 0; n < column_tiles; ++n) {
+          const int column = column_warp_ * warp_columns + 8 * n;
+          // + 0: whether a masked tile added 0 to a -0 must not show.
+          const std::uint32_t pair = arch::pack<T>(out_[m][n][2 * half] * scale + 0.0f,
+                                                   out_[m][n][2 * half + 1] * scale + 0.0f);
+          arch::store_shared(q + HeadTile::offset(row, column / 8) + lane_ % 4 * 4, pair);
+        }
+      }
+    }
+    __syncthreads();
+    constexpr int chunks = head_dim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * chunks; i += threads) {
+      const int row = i / chunks, chunk = i % chunks;
+      if (packed_.begin + row >= packed_.end) break;
+      *reinterpret_cast<uint4*>(out + query_offset(row) + chunk * 8) =
+          *reinterpret_cast<const uint4*>(shared_.q + HeadTile::offset(row, chunk));
+    }
+  }
+
+  /// f(row, column, value0, value1) for each pair of neighbouring sums that this thread holds, of
+  /// the rows that exist.
+  template <class F>
+  __device__ void each_sum(F f) const {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = row_of(m, half);
+        if (packed_.begin + row >= packed_.end) continue;
+#pragma unroll
+        for (int n = 0; n < column_tiles; ++n) {
+          const int column = column_warp_ * warp_columns + 8 * n + lane_ % 4 * 2;
+          if (column < head_dim) f(row, column, out_[m][n][2 * half], out_[m][n][2 * half + 1]);
+        }
+      }
+    }
+  }
+  /// f(row, maximum, denominator), once for each row that exists, after finish_denominators.
+  /// Maxima are in units of exponent(): weights are 2^(exponent() * (score - maximum)).
+  template <class F>
+  __device__ void each_softmax(F f) const {
+    if (column_warp_ != 0 || lane_ % 4 != 0) return;
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = row_of(m, half);
+        if (packed_.begin + row < packed_.end) f(row, maximum_[m][half], denominator_[m][half]);
+      }
+    }
+  }
+
+  /// Elements before a row of the block in q and out.
+  __device__ std::int64_t query_offset(int row) const {
+    const int x = packed_.begin + row;
+    return ((packed_.first_row + x / group) * heads.q + packed_.kv_head * group + x % group) *
+           heads.dim;
+  }
+
+  /// What scores are multiplied by to become powers of two.
+  __device__ static float exponent(const Scores& score) {
+    constexpr float log2_e = 1.44269504f;
+    return score.softcap == 0 ? score.scale * log2_e : log2_e;
+  }
+
+ private:
+  static constexpr int m_tiles = band_rows / 16;
+  static constexpr int key_tiles = warp_keys / 8;
+  static constexpr int column_tiles = warp_columns / 8;
+
+  __device__ std::int64_t sequence_offset(const View& cache) const {
+    return packed_.sequence * cache.slots * heads.kv_dim() + packed_.kv_head * heads.dim;
+  }
+
+  /// Row of the block that this lane holds in half 0 or 1 of an m tile.
+  __device__ int row_of(int m, int half) const {
+    return band_ * band_rows + m * 16 + half * 8 + lane_ / 4;
+  }
+
+  __device__ std::int64_t advance(std::int64_t slot, std::int64_t stride) const {
+    slot += stride;
+    if constexpr (View::Storage::is_ring) {
+      // A split's stride may go round more than once, but only in a ring of few tiles.
+      while (slot >= slots_) slot -= slots_;
+    }
+    return slot;
+  }
+
+  /// The sink is one part's: a score without a value, counted before the first key.
+  __device__ void begin_softmax(int part) {
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        maximum_[m][half] = -INFINITY;
+        denominator_[m][half] = 0;
+        if (score_.sinks != nullptr && part == 0) {
+          const int x = packed_.begin + row_of(m, half);
+          const float sink = score_.sinks[packed_.kv_head * group + x % group];
+          maximum_[m][half] = score_.softcap == 0 ? sink / score_.scale : sink;
+          denominator_[m][half] = column_warp_ == 0 && lane_ % 4 == 0;  // one lane of the row's
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < column_tiles; ++n) {
+        for (float& value : out_[m][n]) value = 0;
+      }
+    }
+  }
+
+  // A thread copies chunks t, t + 8 ... of rows r, r + threads / 8 ...: its XOR never changes.
+  __device__ void load_queries(const T* q) const {
+    const int first = static_cast<int>(threadIdx.x) / 8, chunk = static_cast<int>(threadIdx.x) % 8;
+    const std::uint32_t to = arch::shared_address(shared_.q) + HeadTile::offset(first, chunk);
+#pragma unroll
+    for (int i = 0; i < rows; i += threads / 8) {
+      const int row = first + i;
+      if (row >= rows) break;
+      const bool exists = packed_.begin + row < packed_.end;
+      const T* from = q + query_offset(exists ? row : 0) + chunk * 8;
+#pragma unroll
+      for (int c = 0; c < head_dim / 8; c += 8) {
+        if (chunk + c < head_dim / 8) {
+          arch::copy_async_16(to + i * HeadTile::pitch + c * 16, from + c * 8, exists);
+        }
+      }
+    }
+  }
+
+  /// Brings the rows of a tile that some query of the block sees; what lies outside is zeroed, so
+  /// that neither a stale row nor NaN of an empty slot takes part: P is 0 there, and 0 * NaN is
+  /// NaN.
+  __device__ void load_tile(unsigned char* tile, const T* rows_of_head, Position at,
+                            std::int64_t slot, KeyRange visible) const {
+    const T* from = rows_of_head + slot * heads.kv_dim();
+    const TileRange range = within_tile(visible, at, keys);
+    if (range.begin == 0 && range.end == keys) {
+      copy_rows<true>(tile, from, 0, keys);
+    } else {
+      copy_rows<false>(tile, from, static_cast<int>(range.begin), static_cast<int>(range.end));
+    }
+  }
+  template <bool Whole>
+  __device__ void copy_rows(unsigned char* tile, const T* rows_of_head, int begin, int end) const {
+    constexpr int row_elements = static_cast<int>(heads.kv_dim());
+    const int first = static_cast<int>(threadIdx.x) / 8, chunk = static_cast<int>(threadIdx.x) % 8;
+    const std::uint32_t to = arch::shared_address(tile) + HeadTile::offset(first, chunk);
+    const T* from = rows_of_head + first * row_elements + chunk * 8;
+#pragma unroll
+    for (int i = 0; i < keys; i += threads / 8) {
+      const int row = first + i;
+      if (keys % (threads / 8) != 0 && row >= keys) break;
+      const bool valid = Whole || (row >= begin && row < end);
+      // A row that is not read still needs an address inside of the cache.
+      const int moved = valid ? i : begin - first;
+#pragma unroll
+      for (int c = 0; c < head_dim / 8; c += 8) {
+        if (c + 8 <= head_dim / 8 || chunk + c < head_dim / 8) {
+          arch::copy_async_16(to + i * HeadTile::pitch + c * 16,
+                              from + moved * row_elements + c * 8, valid);
+        }
+      }
+    }
+  }
+
+  /// scores = Q K^T, for the rows of the band and this warp's keys.
+  __device__ void multiply_queries(float (&scores)[m_tiles][key_tiles][4]) const {
+    const std::uint32_t q = arch::shared_address(shared_.q) +
+                            HeadTile::offset(band_ * band_rows + lane_ % 16, lane_ / 16);
+    const std::uint32_t k =
+        arch::shared_address(shared_.k) +
+        HeadTile::offset(column_warp_ * warp_keys + lane_ % 8 + lane_ / 16 * 8, lane_ / 8 % 2);
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < key_tiles; ++n) {
+        for (float& value : scores[m][n]) value = 0;
+      }
+    }
+#pragma unroll
+    for (int d = 0; d < head_dim / 16; ++d) {
+      std::uint32_t a[m_tiles][4];
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+        arch::load_matrices(a[m], HeadTile::step(q, 2 * d) + m * 16 * HeadTile::pitch);
+      }
+#pragma unroll
+      for (int n = 0; n < key_tiles; n += 2) {
+        std::uint32_t b[4];
+        arch::load_matrices(b, HeadTile::step(k, 2 * d) + n * 8 * HeadTile::pitch);
+#pragma unroll
+        for (int m = 0; m < m_tiles; ++m) {
+          arch::mma<T>(scores[m][n], a[m], b[0], b[1]);
+          arch::mma<T>(scores[m][n + 1], a[m], b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  __device__ void apply_softcap(float (&scores)[m_tiles][key_tiles][4]) const {
+    if (score_.softcap == 0) return;
+    // tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), exact in both tails and to 2e-7 near 0.
+    const float to_power = 2 * 1.44269504f * score_.scale / score_.softcap;
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < key_tiles; ++n) {
+#pragma unroll
+        for (float& value : scores[m][n]) {
+          const float power = arch::exp2_fast(value * to_power);
+          value = score_.softcap * (1 - 2 * __frcp_rn(power + 1));
+        }
+      }
+    }
+  }
+
+  /// Scores of keys that a row does not see become -infinity; most tiles have none.
+  __device__ void mask(float (&scores)[m_tiles][key_tiles][4], Position tile) const {
+    const bool all_seen = Policy::first_visible(last_) <= tile && tile + (keys - 1) <= first_;
+    if (all_seen) return;
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int x = packed_.begin + row_of(m, half);
+        const Position own = packed_.start + (x < packed_.end ? x : packed_.end - 1) / group;
+        const TileRange range = within_tile(visible_keys<Policy>(own), tile, keys);
+        const int begin = static_cast<int>(range.begin), end = static_cast<int>(range.end);
+#pragma unroll
+        for (int n = 0; n < key_tiles; ++n) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int key = column_warp_ * warp_keys + 8 * n + lane_ % 4 * 2 + e;
+            float& value = scores[m][n][2 * half + e];
+            value = key >= begin && key < end ? value : -INFINITY;  // chosen, never added
+          }
+        }
+      }
+    }
+  }
+
+  /// Takes the scores of a tile into the running softmax, and to probabilities: as operands of the
+  /// next product if the warp holds all columns, else in shared memory.
+  __device__ void update_softmax(float (&scores)[m_tiles][key_tiles][4],
+                                 std::uint32_t (&p)[m_tiles][warp_keys / 16][4]) {
+    float highest[m_tiles][2];
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float most = maximum_[m][half];
+#pragma unroll
+        for (int n = 0; n < key_tiles; ++n) {
+          most = fmaxf(most, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
+        }
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        highest[m][half] = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      }
+    }
+    if constexpr (column_warps > 1) {
+      share_by_warp(highest);
+      arch::named_barrier(1 + band_, 32 * column_warps);
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+          for (int w = 0; w < column_warps; ++w) {
+            highest[m][half] = fmaxf(highest[m][half], shared_.by_warp[w][row_of(m, half)]);
+          }
+        }
+      }
+    }
+
+    const float to_power = exponent(score_);
+    bool moved = false;
+    float correction[m_tiles][2];
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float before = maximum_[m][half], now = highest[m][half];
+        // A row that has seen nothing yet has no maximum to subtract: -inf - -inf is NaN.
+        const float subtracted = now == -INFINITY ? 0 : __fmul_rn(now, to_power);
+        const bool changed = before != now;
+        correction[m][half] =
+            changed ? arch::exp2_fast(__fmul_rn(before, to_power) - subtracted) : 1;
+        moved |= changed;
+        maximum_[m][half] = now;
+        float sum = denominator_[m][half] * correction[m][half];
+#pragma unroll
+        for (int n = 0; n < key_tiles; ++n) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& value = scores[m][n][2 * half + e];
+            value = arch::exp2_fast(__fmaf_rn(value, to_power, -subtracted));
+            sum += value;
+          }
+        }
+        denominator_[m][half] = sum;
+      }
+    }
+    if (__any_sync(~0u, moved)) {  // by 1 it would change nothing
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+        for (int n = 0; n < column_tiles; ++n) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) out_[m][n][e] *= correction[m][e / 2];
+        }
+      }
+    }
+
+    const std::uint32_t shared_p = arch::shared_address(shared_.p);
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < key_tiles; ++n) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const std::uint32_t pair =
+              arch::pack<T>(scores[m][n][2 * half], scores[m][n][2 * half + 1]);
+          if constexpr (column_warps > 1) {
+            const int chunk = column_warp_ * (warp_keys / 8) + n;
+            arch::store_shared(
+                shared_p + ProbabilityTile::offset(row_of(m, half), chunk) + lane_ % 4 * 4, pair);
+          } else {
+            p[m][n / 2][n % 2 * 2 + half] = pair;
+          }
+        }
+      }
+    }
+  }
+
+  /// out += P V, for the rows of the band and this warp's columns.
+  __device__ void multiply_values(const std::uint32_t (&p)[m_tiles][warp_keys / 16][4]) {
+    constexpr int warp_chunks = warp_columns / 8;
+    const std::uint32_t v_tile = arch::shared_address(shared_.v);
+    const int v_chunk = column_warp_ * warp_chunks + lane_ / 16;
+    const std::uint32_t v = v_tile + HeadTile::offset(lane_ % 16, v_chunk);
+    const std::uint32_t shared_p =
+        arch::shared_address(shared_.p) +
+        ProbabilityTile::offset(band_ * band_rows + lane_ % 16, lane_ / 16);
+#pragma unroll
+    for (int j = 0; j < keys / 16; ++j) {
+      std::uint32_t a[m_tiles][4];
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+        if constexpr (column_warps > 1) {
+          arch::load_matrices(
+              a[m], ProbabilityTile::step(shared_p, 2 * j) + m * 16 * ProbabilityTile::pitch);
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) a[m][e] = p[m][j][e];
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < column_tiles; n += 2) {
+        std::uint32_t b[4];
+        if constexpr (HeadTile::steps_within(warp_chunks)) {
+          arch::load_matrices_transposed(b, HeadTile::step(v, n) + j * 16 * HeadTile::pitch);
+        } else {
+          arch::load_matrices_transposed(
+              b, v_tile + HeadTile::offset(lane_ % 16, v_chunk + n) + j * 16 * HeadTile::pitch);
+        }
+#pragma unroll
+        for (int m = 0; m < m_tiles; ++m) {
+          arch::mma<T>(out_[m][n], a[m], b[0], b[1]);
+          arch::mma<T>(out_[m][n + 1], a[m], b[2], b[3]);
+        }
+      }
+    }
+  }
+
+  __device__ void share_by_warp(const float (&values)[m_tiles][2]) {
+    if (lane_ % 4 != 0) return;
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        shared_.by_warp[column_warp_][row_of(m, half)] = values[m][half];
+      }
+    }
+  }
+
+  SharedStorage& shared_;
+  PackedRows packed_;
+  Scores score_;
+  int warp_, lane_, band_, column_warp_;
+  Position first_, last_;  // of the block's rows
+  std::int64_t slots_;
+  const T* k_;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
+  const T* v_;
+
+  float out_[m_tiles][column_tiles][4];
+  float maximum_[m_tiles][2], denominator_[m_tiles][2];
+};
+
+}  // namespace kvring
