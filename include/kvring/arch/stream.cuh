@@ -1,6 +1,6 @@
-// Loads of data that is read once, and the edge between two kernels of a stream of which the second
-// may begin early. PTX ISA, "Data Movement and Conversion Instructions: ld.global.nc" and
-// "Parallel Synchronization and Communication Instructions: griddepcontrol".
+// Loads of data that is read once, and the sign for the next kernel of a stream to begin early. PTX
+// ISA, "Data Movement and Conversion Instructions: ld.global.nc" and "Parallel Synchronization and
+// Communication Instructions: griddepcontrol".
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,21 +9,14 @@
 
 namespace kvring::arch {
 
-/// 16 bytes that no kernel writes while this one runs, past the L1 cache. Stays where it is written:
-/// before a barrier, it is on its way while the barrier waits.
+/// 16 bytes that no kernel writes while this one runs, past the L1 cache. Stays where it is
+/// written: before a barrier, it is on its way while the barrier waits.
 __device__ inline uint4 load_once_16(const void* from) {
   uint4 value;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(from));
   return value;
-}
-
-/// Waits for the kernels before this one, if it was launched to overlap them (sm_90 and later).
-__device__ inline void wait_for_predecessor() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;\n" ::: "memory");
-#endif
 }
 
 /// Once all blocks have said so, a kernel that overlaps this one may begin.
