@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
+#include <limits>
 
 #include "kvring/kernels/attention_block.cuh"
 #include "kvring/kernels/batch.hpp"
@@ -62,7 +62,7 @@ struct AttendMma {
     Block block(shared, params.cache,
                 {.sequence = segment.sequence,
                  .start = segment.start,
-                 .first_row = segment.first_row,
+                 .first_row = static_cast<int>(segment.first_row),
                  .begin = begin,
                  .end = begin + shape.rows < all ? begin + shape.rows : all,
                  .kv_head = static_cast<int>(blockIdx.x) % kv_heads},
@@ -88,6 +88,9 @@ void attend_mma(const Cuda& backend, Policy, View cache, Batch batch,
   if constexpr (Storage::is_ring) {
     static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::shape.keys>>);
   }
+  constexpr std::int64_t most_slots = std::numeric_limits<int>::max();
+  require(cache.slots <= most_slots, "a cache of ", cache.slots, " slots: attend_mma counts up to ",
+          most_slots);
   require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
   const RowTiles tiles{batch, Kernel::Block::group, Kernel::shape.rows};
   launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(tiles.count() * View::heads.kv)},

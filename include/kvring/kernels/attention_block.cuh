@@ -20,8 +20,8 @@ namespace kvring {
 /// start + x / group. A block takes rows begin ... end - 1, at most as many as its shape has.
 struct PackedRows {
   std::int64_t sequence;
-  Position start;          // of the segment
-  std::int64_t first_row;  // of the segment, in the launch
+  Position start;  // of the segment
+  int first_row;   // of the segment, in the launch
   int begin, end;
   int kv_head;
 };
@@ -69,9 +69,7 @@ class AttentionBlock {
         lane_(static_cast<int>(threadIdx.x) % 32),
         band_(warp_ / column_warps),
         column_warp_(warp_ % column_warps),
-        first_(packed.start + packed.begin / group),
-        last_(packed.start + (packed.end - 1) / group),
-        slots_(cache.slots),
+        slots_(static_cast<int>(cache.slots)),
         k_(cache.k + sequence_offset(cache)),
         v_(cache.v + sequence_offset(cache)) {}
 
@@ -79,44 +77,50 @@ class AttentionBlock {
   /// row into sums that a caller combines.
   __device__ void attend(const T* q, int part, int parts) {
     begin_softmax(part);
-    const KeyRange visible{Policy::first_visible(first_), last_ + 1};
-    const std::int64_t first_tile = visible.begin.value / keys;
-    std::int64_t index = first_tile + (part - static_cast<int>(first_tile % parts) + parts) % parts;
-    Position tile{index * keys};
-    if (tile >= visible.end) return;
+    const Position first = packed_.start + packed_.begin / group;
+    const Position last = packed_.start + (packed_.end - 1) / group;
+    const std::int64_t first_tile = visible_tiles<Policy, keys>(first, last).begin.value / keys;
+    const int skipped = (part - static_cast<int>(first_tile % parts) + parts) % parts;
+    const Position origin{(first_tile + skipped) * keys};
+    // From here on positions count from the first tile: 32 bits hold them. Nothing that a row sees
+    // in these tiles lies before it, so the policy says the same of them.
+    start_ = static_cast<int>(packed_.start - origin);
+    first_ = static_cast<int>(first - origin);
+    last_ = static_cast<int>(last - origin);
+    begin_ = static_cast<int>(larger(0, Policy::first_visible(first) - origin));
+    if (last_ < 0) return;
 
     // One modulo for all tiles: a ring of whole tiles has none across its wrap.
-    std::int64_t slot = View::Storage::slot(tile, slots_).value;
-    const std::int64_t stride = std::int64_t{parts} * keys;
+    int slot = static_cast<int>(View::Storage::slot(origin, slots_).value);
+    const int stride = parts * keys;
     load_queries(q);
-    load_tile(shared_.k, k_, tile, slot, visible);
+    load_tile(shared_.k, k_, 0, slot);
     arch::commit_copies();
-    load_tile(shared_.v, v_, tile, slot, visible);
+    load_tile(shared_.v, v_, 0, slot);
     arch::commit_copies();
     arch::wait_for_copies<1>();
     __syncthreads();
-    while (true) {
+    for (int tile = 0;;) {
       float scores[m_tiles][key_tiles][4];
       multiply_queries(scores);
       apply_softcap(scores);
       mask(scores, tile);
-      const Position next = tile + stride;
       std::uint32_t p[m_tiles][warp_keys / 16][4];
       update_softmax(scores, p);
       arch::wait_for_copies<0>();
       __syncthreads();  // V is here, P is shared, and nobody reads K any more
-      const bool more = next < visible.end;
+      tile += stride;
+      const bool more = tile <= last_;
       if (more) {
         slot = advance(slot, stride);
-        load_tile(shared_.k, k_, next, slot, visible);
+        load_tile(shared_.k, k_, tile, slot);
         arch::commit_copies();
       }
       multiply_values(p);
       if (!more) break;
-      tile = next;
       arch::wait_for_copies<0>();
       __syncthreads();  // K is here, and nobody reads V or P any more
-      load_tile(shared_.v, v_, tile, slot, visible);
+      load_tile(shared_.v, v_, tile, slot);
       arch::commit_copies();
     }
   }
@@ -215,7 +219,8 @@ class AttentionBlock {
   /// Elements before a row of the block in q and out.
   __device__ std::int64_t query_offset(int row) const {
     const int x = packed_.begin + row;
-    return ((packed_.first_row + x / group) * heads.q + packed_.kv_head * group + x % group) *
+    return (std::int64_t{packed_.first_row + x / group} * heads.q + packed_.kv_head * group +
+            x % group) *
            heads.dim;
   }
 
@@ -239,7 +244,7 @@ class AttentionBlock {
     return band_ * band_rows + m * 16 + half * 8 + lane_ / 4;
   }
 
-  __device__ std::int64_t advance(std::int64_t slot, std::int64_t stride) const {
+  __device__ int advance(int slot, int stride) const {
     slot += stride;
     if constexpr (View::Storage::is_ring) {
       // A split's stride may go round more than once, but only in a ring of few tiles.
@@ -292,14 +297,13 @@ class AttentionBlock {
   /// Brings the rows of a tile that some query of the block sees; what lies outside is zeroed, so
   /// that neither a stale row nor NaN of an empty slot takes part: P is 0 there, and 0 * NaN is
   /// NaN.
-  __device__ void load_tile(unsigned char* tile, const T* rows_of_head, Position at,
-                            std::int64_t slot, KeyRange visible) const {
-    const T* from = rows_of_head + slot * heads.kv_dim();
-    const TileRange range = within_tile(visible, at, keys);
-    if (range.begin == 0 && range.end == keys) {
+  __device__ void load_tile(unsigned char* tile, const T* rows_of_head, int at, int slot) const {
+    const T* from = rows_of_head + std::int64_t{slot} * heads.kv_dim();
+    const int begin = begin_ - at, end = last_ + 1 - at;
+    if (begin <= 0 && end >= keys) {
       copy_rows<true>(tile, from, 0, keys);
     } else {
-      copy_rows<false>(tile, from, static_cast<int>(range.begin), static_cast<int>(range.end));
+      copy_rows<false>(tile, from, begin, end);
     }
   }
   template <bool Whole>
@@ -314,7 +318,7 @@ class AttentionBlock {
       if (keys % (threads / 8) != 0 && row >= keys) break;
       const bool valid = Whole || (row >= begin && row < end);
       // A row that is not read still needs an address inside of the cache.
-      const int moved = valid ? i : begin - first;
+      const int moved = valid ? i : (begin > 0 ? begin : 0) - first;
 #pragma unroll
       for (int c = 0; c < head_dim / 8; c += 8) {
         if (c + 8 <= head_dim / 8 || chunk + c < head_dim / 8) {
@@ -376,25 +380,34 @@ class AttentionBlock {
     }
   }
 
-  /// Scores of keys that a row does not see become -infinity; most tiles have none.
-  __device__ void mask(float (&scores)[m_tiles][key_tiles][4], Position tile) const {
-    const bool all_seen = Policy::first_visible(last_) <= tile && tile + (keys - 1) <= first_;
-    if (all_seen) return;
+  /// Scores of keys that a row does not see become -infinity; most tiles have none. The two edges
+  /// apart: a tile seldom has both, and bounds of rows take registers.
+  __device__ void mask(float (&scores)[m_tiles][key_tiles][4], int tile) const {
+    if (tile + keys - 1 > first_) {
+      mask_rows(scores, [&](Position own, int key) {
+        return key < static_cast<int>(visible_keys<Policy>(own).end.value) - tile;
+      });
+    }
+    if (Policy::first_visible(Position{last_}) > Position{tile}) {
+      mask_rows(scores, [&](Position own, int key) {
+        return key >= static_cast<int>(visible_keys<Policy>(own).begin.value) - tile;
+      });
+    }
+  }
+  template <class Sees>
+  __device__ void mask_rows(float (&scores)[m_tiles][key_tiles][4], Sees sees) const {
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int x = packed_.begin + row_of(m, half);
-        const Position own = packed_.start + (x < packed_.end ? x : packed_.end - 1) / group;
-        const TileRange range = within_tile(visible_keys<Policy>(own), tile, keys);
-        const int begin = static_cast<int>(range.begin), end = static_cast<int>(range.end);
+        const Position own{start_ + (packed_.begin + row_of(m, half)) / group};
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int key = column_warp_ * warp_keys + 8 * n + lane_ % 4 * 2 + e;
             float& value = scores[m][n][2 * half + e];
-            value = key >= begin && key < end ? value : -INFINITY;  // chosen, never added
+            value = sees(own, key) ? value : -INFINITY;  // chosen, never added
           }
         }
       }
@@ -473,19 +486,20 @@ class AttentionBlock {
       }
     }
 
-    const std::uint32_t shared_p = arch::shared_address(shared_.p);
+    const std::uint32_t to = arch::shared_address(shared_.p) + lane_ % 4 * 4 +
+                             ProbabilityTile::offset(row_of(0, 0), column_warp_ * key_tiles);
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
-      for (int n = 0; n < key_tiles; ++n) {
+      for (int half = 0; half < 2; ++half) {
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
+        for (int n = 0; n < key_tiles; ++n) {
           const std::uint32_t pair =
               arch::pack<T>(scores[m][n][2 * half], scores[m][n][2 * half + 1]);
           if constexpr (column_warps > 1) {
-            const int chunk = column_warp_ * (warp_keys / 8) + n;
-            arch::store_shared(
-                shared_p + ProbabilityTile::offset(row_of(m, half), chunk) + lane_ % 4 * 4, pair);
+            static_assert(ProbabilityTile::steps_within(key_tiles));
+            const int below = (m * 16 + half * 8) * ProbabilityTile::pitch;
+            arch::store_shared(ProbabilityTile::step(to, n) + below, pair);
           } else {
             p[m][n / 2][n % 2 * 2 + half] = pair;
           }
@@ -549,10 +563,13 @@ class AttentionBlock {
   PackedRows packed_;
   Scores score_;
   int warp_, lane_, band_, column_warp_;
-  Position first_, last_;  // of the block's rows
-  std::int64_t slots_;
+  int slots_;
   const T* k_;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
   const T* v_;
+
+  // Positions from the first tile on: of packed row 0, of the first and the last row of the block,
+  // and of the first key that one of them sees.
+  int start_ = 0, first_ = 0, last_ = 0, begin_ = 0;
 
   float out_[m_tiles][column_tiles][4];
   float maximum_[m_tiles][2], denominator_[m_tiles][2];

@@ -1,0 +1,45 @@
+// Clusters and dependent launches (sm_90 and later). On earlier architectures a cluster is one
+// block, and a kernel never begins before its predecessor has ended.
+#pragma once
+
+#include <cooperative_groups.h>
+#include <cuda_runtime.h>
+
+namespace kvring::arch {
+
+/// Rank of this block in its cluster.
+__device__ inline unsigned cluster_rank() {
+#if __CUDA_ARCH__ >= 900
+  return cooperative_groups::this_cluster().block_rank();
+#else
+  return 0;
+#endif
+}
+
+/// All threads of all blocks of the cluster meet; what they wrote to shared memory is visible.
+__device__ inline void cluster_barrier() {
+#if __CUDA_ARCH__ >= 900
+  cooperative_groups::this_cluster().sync();
+#else
+  __syncthreads();
+#endif
+}
+
+/// Where block `rank` of the cluster has what this block has at `shared`.
+template <class T>
+__device__ inline const T* of_block(const T* shared, [[maybe_unused]] unsigned rank) {
+#if __CUDA_ARCH__ >= 900
+  return cooperative_groups::this_cluster().map_shared_rank(shared, rank);
+#else
+  return shared;
+#endif
+}
+
+/// Waits for the kernel before this one, if this one was launched to overlap it.
+__device__ inline void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+
+}  // namespace kvring::arch
