@@ -13,12 +13,12 @@ inline constexpr double unit = std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-11;
 // again, the probabilities, what was attended, the next normed row, gate and up, and their product:
 // eight roundings in a row, each with a relative error that is uniform in +-unit, u / sqrt(3) rms.
 // Errors of `layers` layers are independent and add as squares: a logit's is near
-// sqrt(8 * layers / 3) * u of the logits' own rms. Softmax and gates can stretch an error: twice
-// that is allowed for the rms, and of 20,000 normally distributed logits the largest error is at
-// most 5 times the rms; tails of rows with a large norm make it twice as much.
+// sqrt(8 * layers / 3) * u of the logits' own rms. Gemma 4, whose scores are not scaled, comes to
+// two thirds of that, the others to a fifth. Of 20,000 normally distributed errors the largest is 4
+// times the rms, but rows differ: Gemma 4's worst row reaches 12 times the rms of all.
 template <class Model, class T>
 double rms_bound(double scale) {
-  return 2 * std::sqrt(8.0 * Model::Layers::layers / 3) * unit<T> * scale;
+  return std::sqrt(8.0 * Model::Layers::layers / 3) * unit<T> * scale;
 }
 
 // A ring of 128 slots and 160 positions: it wraps.
@@ -44,10 +44,11 @@ void check_golden(const char* folder) {
                          std::span<const float> expected) {
     const Error2 error = compare(logits, expected);
     const double bound = rms_bound<Model, T>(error.scale);
-    MESSAGE(Model::name, ", ", element_name<T>, ", ", what, ": rms ", error.rms, " of ",
-            error.scale, " (bound ", bound, "), largest ", error.worst);
+    MESSAGE(std::string(Model::name), ", ", std::string(element_name<T>), ", ", std::string(what),
+            ": rms ", error.rms, " of ", error.scale, " (bound ", bound, "), largest ",
+            error.worst);
     CHECK(error.rms <= bound);
-    CHECK(error.worst <= 10 * bound);
+    CHECK(error.worst <= 15 * bound);
   };
   check("prefill", whole, tiny.logits);
   for (const std::int64_t chunk : {1, 7, 64}) {

@@ -138,6 +138,16 @@ TEST_CASE("device decoder: a replayed graph gives the ids and bits of single ker
     CHECK(same_bits(logits[0], logits[1]));
     CHECK(std::isfinite(std::accumulate(logits[0].begin(), logits[0].end(), 0.0)));
 
+    // The same with norms and sums in kernels of their own.
+    CudaDecoder<RingPlan> apart(f.gpu, f.tiny.weights, 1024);
+    apart.fuses = false;
+    prefill(apart, 0, std::span(f.ids).first(prompt), Wanted::last, [](Span) {});
+    apart.step(f.ids[prompt]);
+    for (std::size_t i = 1; i < 200; ++i) apart.step();
+    std::vector<float> row(vocabulary);
+    apart.logits(0, row.data());
+    CHECK(same_bits(row, std::span(logits[0]).subspan(199 * vocabulary, vocabulary)));
+
     // The same by generate(), ring or full; and with a prefill and a rewind between.
     CudaDecoder<RingPlan> ring(f.gpu, f.tiny.weights, 1024);
     prefill(ring, 0, std::span(f.ids).first(prompt), Wanted::last, [](Span) {});

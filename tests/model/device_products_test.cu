@@ -57,7 +57,7 @@ void check_gemv(const Cuda& gpu, std::int64_t out) {
   Buffer<float, Cuda> y(gpu, Product<T>::rows * out);
   const auto run = [&](const T* x, std::int64_t rows, bool overlap) {
     check_cuda(cudaMemsetAsync(y.data(), 0xff, y.bytes(), gpu.stream));
-    gemv<In>(gpu, product.w.data(), x, rows, out, StoreValue<float>{y.data(), out},
+    gemv<In>(gpu, product.w.data(), PlainRows<T>{x}, rows, out, StoreValue<float>{y.data(), out},
              shape.multiprocessors, overlap && shape.overlaps_kernels);
     return to_host(gpu, y);
   };
@@ -78,7 +78,7 @@ void check_gemv(const Cuda& gpu, std::int64_t out) {
   if (out % 2 != 0) return;
   // Pairs: the first half of the rows are gates.
   Buffer<float, Cuda> gated(gpu, Product<T>::rows * out / 2);
-  gemv<In>(gpu, product.w.data(), product.x.data(), Product<T>::rows, out / 2,
+  gemv<In>(gpu, product.w.data(), PlainRows<T>{product.x.data()}, Product<T>::rows, out / 2,
            StoreGatedPair<Silu, float>{gated.data(), out / 2}, shape.multiprocessors,
            shape.overlaps_kernels);
   const std::vector<float> pairs = to_host(gpu, gated);

@@ -1,6 +1,5 @@
-// Loads of data that is read once, and the sign for the next kernel of a stream to begin early. PTX
-// ISA, "Data Movement and Conversion Instructions: ld.global.nc" and "Parallel Synchronization and
-// Communication Instructions: griddepcontrol".
+// Loads of data that is read once. PTX ISA, "Data Movement and Conversion Instructions:
+// ld.global.nc".
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,13 +16,6 @@ __device__ inline uint4 load_once_16(const void* from) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(from));
   return value;
-}
-
-/// Once all blocks have said so, a kernel that overlaps this one may begin.
-__device__ inline void let_successor_begin() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
-#endif
 }
 
 }  // namespace kvring::arch

@@ -9,6 +9,7 @@
 #include "kvring/backend_cuda.cuh"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/launch_kernel.cuh"
+#include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/vectors.cuh"
 #include "kvring/units.hpp"
 
@@ -65,10 +66,25 @@ struct StoreGatedPair {
   }
 };
 
+/// x as it lies in memory.
+template <class T>
+struct PlainRows {
+  static constexpr bool staged = false;
+  const T* x;  // [rows, In]
+};
+
+/// x of a single row is what AddNorm makes of the residual stream: every block makes it, the first
+/// one stores the new residual, which must not be where the old one is read.
+template <class T>
+struct AddedRow {
+  static constexpr bool staged = true;
+  AddNorm<float> task;
+};
+
 /// Rows of w are shared out to warps, long ones to several. A warp requests its part of some rows
 /// of w in one go, before it waits for whatever x comes from, and then adds up one row of x after
 /// the other: a row's bits do not depend on how many there are.
-template <class T, std::int64_t In, class Store>
+template <class T, std::int64_t In, class Input, class Store>
 struct GemvKernel {
   static_assert(In % 8 == 0, "rows of weights must be aligned to 16 bytes");
   static constexpr int run = 8;  // values in 16 bytes
@@ -88,18 +104,21 @@ struct GemvKernel {
       static_cast<int>(larger(1, smaller(4, most_runs / (members * runs))));
   static constexpr int held = results * members;
 
-  static constexpr int threads = 256, blocks_per_sm = 3;
+  // What makes x needs registers too.
+  static constexpr int threads = 256, blocks_per_sm = Input::staged ? 2 : 3;
   static constexpr int groups = threads / 32 / split;  // of warps, in a block
   static_assert(held * runs <= 24, "too much for the registers of a thread");
 
   struct Params {
     const T* w;  // [members * out, In]
-    const T* x;  // [rows, In]
+    Input input;
     std::int64_t out, rows;
     Store store;
   };
   struct SharedStorage {
+    alignas(16) T x[Input::staged ? In : 8];
     float parts[2][groups][split][held];
+    float added_parts[threads / 32], next_parts[threads / 32];
   };
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
@@ -126,13 +145,14 @@ struct GemvKernel {
     request(block_first + group * results);
     arch::wait_for_predecessor();
     arch::let_successor_begin();
+    const T* x = make_input(params, shared);
 
     int turn = 0;
     while (true) {
       const std::int64_t first = block_first + group * results;
       for (std::int64_t row = 0; row < params.rows; ++row) {
         float sums[held];
-        add_up(w, params.x + row * In, first_run, sums);
+        add_up(w, x + row * In, first_run, sums);
         if constexpr (split > 1) {
           if (lane == 0) {
 #pragma unroll
@@ -156,6 +176,19 @@ struct GemvKernel {
   }
 
  private:
+  /// Where the rows of x are.
+  __device__ static const T* make_input(const Params& params, SharedStorage& shared) {
+    if constexpr (Input::staged) {
+      params.input.task.template operator()<threads>(
+          0, blockIdx.x == 0, true, shared.added_parts, shared.next_parts,
+          [&](std::int64_t i, const float(&values)[4]) { detail::store(shared.x + i, values); });
+      __syncthreads();
+      return shared.x;
+    } else {
+      return params.input.x;
+    }
+  }
+
   __device__ static void add_up(const uint4 (&w)[held][runs], const T* x, int first_run,
                                 float (&sums)[held]) {
     float parts[held][4];
@@ -197,17 +230,17 @@ struct GemvKernel {
 };
 
 /// store(row, i, sum) for every row of x [rows, In] and every row of w [out, In], or, if the store
-/// takes pairs, w [2 * out, In]. A kernel that may begin before those before it have ended, but for
-/// what reads x. `blocks`: as many as the GPU runs at once, gemv_blocks().
-template <std::int64_t In, class T, class Store>
-void gemv(const Cuda& backend, const T* w, const T* x, std::int64_t rows, std::int64_t out,
+/// takes pairs, w [2 * out, In]. With `overlap` the kernel may begin before those before it have
+/// ended, but for what reads x.
+template <std::int64_t In, class T, class Input, class Store>
+void gemv(const Cuda& backend, const T* w, const Input& input, std::int64_t rows, std::int64_t out,
           const Store& store, int multiprocessors, bool overlap) {
-  using Kernel = GemvKernel<T, In, Store>;
+  using Kernel = GemvKernel<T, In, Input, Store>;
   const std::int64_t units = ceil_div(out, Kernel::groups * Kernel::results);
   const std::int64_t blocks = smaller(units, multiprocessors * Kernel::blocks_per_sm);
   launch_kernel<Kernel>(backend,
                         {.grid = static_cast<unsigned>(blocks), .overlaps_predecessor = overlap},
-                        {.w = w, .x = x, .out = out, .rows = rows, .store = store});
+                        {.w = w, .input = input, .out = out, .rows = rows, .store = store});
 }
 
 }  // namespace kvring

@@ -80,18 +80,73 @@ struct NormRowsKernel {
   }
 };
 
+/// What a block adds to a row of the residual stream, and what it makes of it for the next product.
+template <class In>
+struct AddNorm {
+  const In* added;           // [rows, width]; nullptr: nothing
+  const float* post_weight;  // [width], or nullptr: `added` is not normed
+  const float* residual;     // [rows, width]
+  float* to_residual;        // [rows, width], may be `residual`
+  float scale;
+  const float* next_weight;  // [width], or nullptr: y is no norm
+  std::int64_t width;
+  float epsilon;
+
+  /// Of one row, that begins at element `row`: the new residual is stored if `stores`; y(i, values)
+  /// gets its values, or those of its norm, if `wants_y`.
+  template <int Threads, class Y>
+  __device__ void operator()(std::int64_t row, bool stores, bool wants_y,
+                             float (&added_parts)[Threads / 32], float (&next_parts)[Threads / 32],
+                             Y y) const {
+    using Row = detail::RowOfBlock<Threads>;
+    typename Row::Values x;
+    Row::each(width, [&](int n, std::int64_t i) { detail::load(x[n], residual + row + i); });
+    if (added != nullptr) {
+      typename Row::Values other;
+      Row::each(width, [&](int n, std::int64_t i) { detail::load(other[n], added + row + i); });
+      if (post_weight != nullptr) {
+        const float rms = Row::inverse_rms(other, width, epsilon, added_parts);
+        Row::each(width, [&](int n, std::int64_t i) {
+          float weight[Row::run];
+          detail::load(weight, post_weight + i);
+#pragma unroll
+          for (int j = 0; j < Row::run; ++j) {
+            x[n][j] = mul_add(other[n][j] * rms, weight[j], x[n][j]);
+          }
+        });
+      } else {
+        Row::each(width, [&](int n, std::int64_t) {
+#pragma unroll
+          for (int j = 0; j < Row::run; ++j) x[n][j] = __fadd_rn(x[n][j], other[n][j]);
+        });
+      }
+      Row::each(width, [&](int n, std::int64_t i) {
+#pragma unroll
+        for (int j = 0; j < Row::run; ++j) x[n][j] *= scale;
+        if (stores) detail::store(to_residual + row + i, x[n]);
+      });
+    }
+    if (!wants_y) return;
+    if (next_weight == nullptr) {
+      Row::each(width, [&](int n, std::int64_t i) { y(i, x[n]); });
+      return;
+    }
+    const float rms = Row::inverse_rms(x, width, epsilon, next_parts);
+    Row::each(width, [&](int n, std::int64_t i) {
+      float weight[Row::run];
+      detail::load(weight, next_weight + i);
+#pragma unroll
+      for (int j = 0; j < Row::run; ++j) x[n][j] = x[n][j] * rms * weight[j];
+      y(i, x[n]);
+    });
+  }
+};
+
 template <class In, class T, int Threads>
 struct AddNormRowsKernel {
-  using Row = detail::RowOfBlock<Threads>;
   struct Params {
-    const In* added;           // [rows, width]
-    const float* post_weight;  // [width], or nullptr
-    float* residual;           // [rows, width]
-    float scale;
-    const float* next_weight;  // [width], or nullptr
-    T* y;                      // [rows, width]
-    std::int64_t width;
-    float epsilon;
+    AddNorm<In> task;
+    T* y;  // [rows, width], or nullptr
   };
   struct SharedStorage {
     float added_parts[Threads / 32], next_parts[Threads / 32];
@@ -99,42 +154,12 @@ struct AddNormRowsKernel {
   static constexpr int threads = Threads, blocks_per_sm = 1024 / Threads;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
-    const std::int64_t row = std::int64_t{blockIdx.x} * params.width;
-    typename Row::Values added, x;
-    Row::each(params.width, [&](int n, std::int64_t i) {
-      detail::load(added[n], params.added + row + i);
-      detail::load(x[n], params.residual + row + i);
-    });
-    if (params.post_weight != nullptr) {
-      const float rms = Row::inverse_rms(added, params.width, params.epsilon, shared.added_parts);
-      Row::each(params.width, [&](int n, std::int64_t i) {
-        float weight[Row::run];
-        detail::load(weight, params.post_weight + i);
-#pragma unroll
-        for (int j = 0; j < Row::run; ++j) {
-          x[n][j] = mul_add(added[n][j] * rms, weight[j], x[n][j]);
-        }
-      });
-    } else {
-      Row::each(params.width, [&](int n, std::int64_t) {
-#pragma unroll
-        for (int j = 0; j < Row::run; ++j) x[n][j] = __fadd_rn(x[n][j], added[n][j]);
-      });
-    }
-    Row::each(params.width, [&](int n, std::int64_t i) {
-#pragma unroll
-      for (int j = 0; j < Row::run; ++j) x[n][j] *= params.scale;
-      detail::store(params.residual + row + i, x[n]);
-    });
-    if (params.next_weight == nullptr) return;
-    const float rms = Row::inverse_rms(x, params.width, params.epsilon, shared.next_parts);
-    Row::each(params.width, [&](int n, std::int64_t i) {
-      float weight[Row::run];
-      detail::load(weight, params.next_weight + i);
-#pragma unroll
-      for (int j = 0; j < Row::run; ++j) x[n][j] = x[n][j] * rms * weight[j];
-      detail::store(params.y + row + i, x[n]);
-    });
+    const std::int64_t row = std::int64_t{blockIdx.x} * params.task.width;
+    params.task.template operator()<Threads>(row, true, params.y != nullptr, shared.added_parts,
+                                             shared.next_parts,
+                                             [&](std::int64_t i, const float(&values)[4]) {
+                                               detail::store(params.y + row + i, values);
+                                             });
   }
 };
 
@@ -143,15 +168,13 @@ namespace detail {
 /// f of the smallest block whose registers hold a row: its bits depend on the width alone.
 template <class F>
 void with_block_of_row(std::int64_t width, F f) {
-  using Small = RowOfBlock<256>;
-  using Large = RowOfBlock<1024>;
-  require(width >= 4 && width % 4 == 0 && width <= Large::most, "rows of ", width,
-          " elements: kernels of rows take multiples of 4 up to ", Large::most);
-  width <= Small::most ? f(Small{}) : f(Large{});
-}
-template <int Threads>
-constexpr int threads_of(RowOfBlock<Threads>) {
-  return Threads;
+  constexpr std::int64_t most = RowOfBlock<1024>::most;
+  require(width >= 4 && width % 4 == 0 && width <= most, "rows of ", width,
+          " elements: kernels of rows take multiples of 4 up to ", most);
+  if (width <= RowOfBlock<128>::most) return f(RowOfBlock<128>{});
+  if (width <= RowOfBlock<256>::most) return f(RowOfBlock<256>{});
+  if (width <= RowOfBlock<512>::most) return f(RowOfBlock<512>{});
+  f(RowOfBlock<1024>{});
 }
 
 }  // namespace detail
@@ -167,22 +190,23 @@ void norm_rows(const Cuda& backend, const float* x, const float* weight, T* y, s
   });
 }
 
-/// residual = (residual + added) * scale, `added` normed first if post_weight is given; then, if
-/// next_weight is given, y = norm(residual) * next_weight.
+/// residual = (residual + added) * scale, `added` normed first if post_weight is given; then, if y
+/// is given, y = norm(residual) * next_weight, or without next_weight y = residual, rounded.
 template <class In, class T>
 void add_norm_rows(const Cuda& backend, const In* added, const float* post_weight, float* residual,
                    float scale, const float* next_weight, T* y, std::int64_t rows,
                    std::int64_t width, float epsilon) {
   detail::with_block_of_row(width, [&]<int Threads>(detail::RowOfBlock<Threads>) {
     launch_kernel<AddNormRowsKernel<In, T, Threads>>(backend, {.grid = static_cast<unsigned>(rows)},
-                                                     {.added = added,
-                                                      .post_weight = post_weight,
-                                                      .residual = residual,
-                                                      .scale = scale,
-                                                      .next_weight = next_weight,
-                                                      .y = y,
-                                                      .width = width,
-                                                      .epsilon = epsilon});
+                                                     {.task = {.added = added,
+                                                               .post_weight = post_weight,
+                                                               .residual = residual,
+                                                               .to_residual = residual,
+                                                               .scale = scale,
+                                                               .next_weight = next_weight,
+                                                               .width = width,
+                                                               .epsilon = epsilon},
+                                                      .y = y});
   });
 }
 

@@ -189,6 +189,9 @@ class CudaDecoder {
   std::function<void(std::int64_t layer, const float* residual, std::int64_t rows)> probe;
   /// For tests: false queues the kernels of a step one by one.
   bool replays_graph = true;
+  /// For tests: false keeps norms and sums out of the products' kernels. Set it before the first
+  /// step.
+  bool fuses = true;
 
  private:
   using Pass = DecodePass<Plan>;
@@ -302,7 +305,8 @@ class CudaDecoder {
     }
     const auto queue = [&](const Cuda& gpu) {
       const CudaWork<Plan> w = work();
-      Pass{w, shape_, caches_.sequences(), parts_.data(), sampling_.data(), sampler_}.run(gpu);
+      Pass{w, shape_, caches_.sequences(), parts_.data(), sampling_.data(), sampler_, fuses}.run(
+          gpu);
     };
     // The first step runs kernel by kernel: what is captured must have run before.
     if (!replays_graph || !has_run_) {

@@ -91,7 +91,8 @@ struct CudaWork {
   static Scores scores() {
     return {.scale = static_cast<float>(1 / std::sqrt(Kind::query_scalar))};
   }
-  /// residual = (residual + norm(added)) * scale, then normed = norm(residual), from row `first`.
+  /// residual = (residual + norm(added)) * scale, then normed = norm(residual), from row `first`;
+  /// without a norm, the residual itself, rounded.
   void add(const Cuda& gpu, const float* added, const Buffer<float, Cuda>& post, float scale,
            const Buffer<float, Cuda>* next, std::int64_t first, std::int64_t rows) const {
     add_norm_rows(gpu, added, post.data(), singles(layout.residual) + first * hidden, scale,
@@ -189,8 +190,6 @@ struct PrefillPass {
     } else {
       constexpr std::int64_t width = Work::input_width, all = Work::inputs_width;
       work.add(gpu, added, w.post_ffn_norm, 1, nullptr, first, rest);
-      round_rows(gpu, work.singles(layout.residual) + first * hidden, normed + first * hidden, rest,
-                 hidden);
       multiply(normed + first * hidden, rest, w.input_gate, gated);
       gate_rows<typename Work::Activate>(gpu, gated, width,
                                          work.elements(layout.inputs) + first * all + i * width,

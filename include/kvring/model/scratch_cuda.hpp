@@ -33,6 +33,7 @@ struct CudaScratch {
   std::array<std::int64_t, PlanType::kinds> rope;         // f32 [rows, rotated] of each kind
   std::int64_t inputs;                                    // T [rows, layers, per_layer_width]
   std::int64_t logits;                                    // f32 [sequences, vocabulary]
+  std::int64_t step_residual;  // f32 [hidden]: the residual stream of a step, when it is elsewhere
   std::int64_t step_qkv;       // f32 [sequences, q, k and v of the widest kind]
   std::int64_t step_ids;       // int32 [sequences]
   std::int64_t step_segments;  // Segment [sequences]
@@ -76,6 +77,7 @@ struct CudaScratch {
     }
     inputs = take(rows * PlanType::layers * width * element);
     logits = take(sequences * Model::vocabulary * single);
+    step_residual = take(Model::hidden * single);
     step_qkv = take(sequences * qkv_dim * single);
     step_ids = take(sequences * static_cast<std::int64_t>(sizeof(std::int32_t)));
     step_segments = take(sequences * static_cast<std::int64_t>(sizeof(Segment)));
