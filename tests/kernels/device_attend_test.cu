@@ -1,5 +1,5 @@
-// Append and attention on the GPU: the cache's bytes are the host's, the results the host's plain
-// kernel's, and nothing that must not change a bit does.
+// Append and plain attention on the GPU: the cache's bytes are the host's, the results the host's
+// plain kernel's, and nothing that must not change a bit does.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "device.cuh"
+#include "device_cache.cuh"
 #include "kvring/kernels/append.hpp"
+#include "kvring/kernels/attend_cuda.cuh"
 #include "kvring/kernels/launch_cuda.cuh"
 #include "kvring/plan.hpp"
 #include "prompts.hpp"
@@ -25,90 +27,11 @@ namespace {
 
 constexpr Scores plain{.scale = 0.3f, .softcap = 0};
 
-template <class P, std::int64_t TileKeys, Heads H>
-struct Shape {
-  using Policy = P;
-  static constexpr std::int64_t tile = TileKeys;
-  static constexpr Heads heads = H;
-  static constexpr std::int64_t window = P::window;
-
-  static std::int64_t slots(std::int64_t chunk, std::int64_t context) {
-    return window == unbounded ? context : ring_slots(window, chunk, TileKeys);
-  }
-};
 using Narrow = Shape<Swa<20>, 4, Heads{.q = 6, .kv = 2, .dim = 16}>;
 using Itself = Shape<Swa<1>, 1, Heads{.q = 3, .kv = 3, .dim = 7}>;
 using Ragged = Shape<Swa<100>, 64, Heads{.q = 5, .kv = 1, .dim = 40}>;
 using Whole = Shape<Dense, 64, Heads{.q = 8, .kv = 2, .dim = 128}>;
 using Wide = Shape<Swa<64>, 64, Heads{.q = 4, .kv = 1, .dim = 256}>;
-
-/// A cache of the GPU, guards included.
-template <class S, class T>
-class DeviceCache {
- public:
-  using Mirror = TestCache<S::heads, T>;
-  using View = typename Mirror::View;
-
-  DeviceCache(const Cuda& gpu, const Mirror& mirror)
-      : gpu_(gpu),
-        slots_(mirror.slots()),
-        k_(to_device(gpu, mirror.k())),
-        v_(to_device(gpu, mirror.v())) {}
-
-  View view() { return {k_.data() + Mirror::guard, v_.data() + Mirror::guard, slots_}; }
-
-  void copy(const Mirror& mirror) {
-    k_.from_host(mirror.k().data(), k_.size());
-    v_.from_host(mirror.v().data(), v_.size());
-  }
-  bool is_same(const Mirror& mirror) const {
-    const std::vector<T> k = to_host(gpu_, k_), v = to_host(gpu_, v_);
-    return std::memcmp(k.data(), mirror.k().data(), k_.bytes()) == 0 &&
-           std::memcmp(v.data(), mirror.v().data(), v_.bytes()) == 0;
-  }
-
-  template <class PromptType>
-  void append(const std::vector<Piece<PromptType>>& pieces) {
-    const Launch launch(pieces);
-    const auto segments = to_device(gpu_, launch.segments);
-    const auto k = to_device(gpu_, launch.k), v = to_device(gpu_, launch.v);
-    Batch batch = launch.batch();
-    batch.segments = segments.data();
-    for_each(gpu_, launch.rows, Append<View>{view(), batch, k.data(), v.data()});
-  }
-
-  template <class PromptType>
-  std::vector<float> attend(const std::vector<Piece<PromptType>>& pieces, Scores scores) {
-    const Launch launch(pieces);
-    const auto segments = to_device(gpu_, launch.segments);
-    const auto q = to_device(gpu_, launch.q);
-    auto out = to_device(gpu_, std::vector<float>(launch.q.size(), NAN));
-    Batch batch = launch.batch();
-    batch.segments = segments.data();
-    kvring::attend(gpu_, typename S::Policy{}, KeyTile<S::tile>{}, view(), launch.batch(), batch,
-                   q.data(), out.data(), scores);
-    return to_host(gpu_, out);
-  }
-
-  template <class PromptType>
-  std::vector<float> prefill(std::int64_t sequence, const PromptType& prompt, std::int64_t chunk,
-                             Scores scores) {
-    std::vector<float> all;
-    for (std::int64_t p = prompt.begin; p < prompt.end(); p += chunk) {
-      const std::vector<Piece<PromptType>> piece{
-          {sequence, &prompt, p, std::min(chunk, prompt.end() - p)}};
-      append(piece);
-      const std::vector<float> out = attend(piece, scores);
-      all.insert(all.end(), out.begin(), out.end());
-    }
-    return all;
-  }
-
- private:
-  Cuda gpu_;
-  std::int64_t slots_;
-  Buffer<T, Cuda> k_, v_;
-};
 
 template <class S, class View>
 std::vector<float> attend_on_host(View view, const Batch& batch, const std::vector<float>& q,
@@ -328,8 +251,8 @@ long attend_uninitialised(const Cuda& gpu, Caches<PlanType, Cuda>& caches, std::
     Batch batch = launch.batch();
     batch.segments = segments.data();
     for_each(gpu, launch.rows, Append<View>{view, batch, k.data(), v.data()});
-    kvring::attend(gpu, typename Kind::Policy{}, KeyTile<4>{}, view, launch.batch(), batch,
-                   q.data(), out.data(), plain);
+    attend_plainly(gpu, typename Kind::Policy{}, KeyTile<4>{}, view, batch, q.data(), out.data(),
+                   plain);
     const std::vector<float> results = to_host(gpu, out);
     for (std::int64_t i = 0; i < chunk; ++i) {
       const std::size_t width = Kind::heads.q_dim();
