@@ -171,7 +171,6 @@ void with_block_of_row(std::int64_t width, F f) {
   constexpr std::int64_t most = RowOfBlock<1024>::most;
   require(width >= 4 && width % 4 == 0 && width <= most, "rows of ", width,
           " elements: kernels of rows take multiples of 4 up to ", most);
-  if (width <= RowOfBlock<128>::most) return f(RowOfBlock<128>{});
   if (width <= RowOfBlock<256>::most) return f(RowOfBlock<256>{});
   if (width <= RowOfBlock<512>::most) return f(RowOfBlock<512>{});
   f(RowOfBlock<1024>{});
