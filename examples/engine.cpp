@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -62,11 +63,12 @@ void with_plan(const ModelFile& file, const EngineOptions& options, F f) {
   });
 }
 
-/// Bytes of the weights, as f32. On the host, tables of tokens stay in the file.
+/// Bytes of the weights: as f32, but on a GPU as the cache's type. On the host, tables of tokens
+/// stay in the file.
 std::int64_t weight_bytes(const ModelFile& file, const EngineOptions& options) {
   const ModelFile::Values values = file.values();
-  const std::int64_t loaded = values.others + (options.device == "host" ? 0 : values.tables);
-  return loaded * static_cast<std::int64_t>(sizeof(float));
+  if (options.device == "host") return values.others * std::int64_t{sizeof(float)};
+  return (values.others + values.tables) * (options.cache == "f32" ? 4 : 2);
 }
 
 /// The number after `label` in a file of lines "label: number kB", in bytes.
@@ -102,15 +104,38 @@ std::int64_t free_bytes(const EngineOptions& options) {
 
 template <class Plan>
 std::int64_t scratch_bytes(const EngineOptions& options, std::int64_t context) {
-  const auto logits = options.logit_rows * Plan::Model::vocabulary;
-  return Decoder<Plan, Host>::scratch_bytes(context, 1, options.chunk) +
-         logits * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t logits =
+      options.logit_rows * Plan::Model::vocabulary * std::int64_t{sizeof(float)};
+#if defined(KVRING_CUDA)
+  if (options.device == "cuda") {
+    return logits +
+           cuda_scratch_bytes<typename Plan::Element>(Plan::Model::name, context, options.chunk);
+  }
+#endif
+  return logits + Decoder<Plan, Host>::scratch_bytes(context, 1, options.chunk);
 }
 
 }  // namespace
 
+void settle_device(EngineOptions& options) {
+  if (options.device != "auto") return;
+#if defined(KVRING_CUDA)
+  const std::string refusal = cuda_refusal();
+#else
+  const std::string refusal = "this program was built without CUDA";
+#endif
+  options.device = refusal.empty() ? "cuda" : "host";
+  std::fprintf(stderr, "device: %s\n",
+               refusal.empty() ? "the GPU" : concat("the host, since ", refusal).c_str());
+}
+
 void require_compiled(const EngineOptions& options) {
-#if !defined(KVRING_CUDA)
+#if defined(KVRING_CUDA)
+  if (options.device == "cuda") {
+    const std::string refusal = cuda_refusal();
+    require(refusal.empty(), refusal, ": use --device host");
+  }
+#else
   require(options.device == "host", "this program was built without CUDA: use --device host, or ",
           "configure with the preset cuda");
 #endif

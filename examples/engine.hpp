@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "kvring/element.hpp"
+#include "kvring/model/sampler.hpp"
 #include "kvring/plan.hpp"
 #include "published_models.hpp"
 
@@ -27,7 +28,7 @@ using PlanOf = Plan<Model, T, Chunk<4096>, Rewind<64>>;
 inline constexpr std::int64_t compiled_chunk = 4096;
 
 struct EngineOptions {
-  std::string device = "host";  // or "cuda"
+  std::string device = "host";  // "cuda", or "auto": what settle_device makes of it
   std::string cache = "f32";    // or "f16", "bf16"
   std::int64_t context = 0;     // positions
   std::int64_t chunk = compiled_chunk;
@@ -41,6 +42,8 @@ class Engine {
   using Progress = std::function<void(double)>;
   /// Called with logits [rows, vocabulary], in host memory, of positions from `position` on.
   using Rows = std::function<void(std::int64_t position, std::int64_t rows, const float* logits)>;
+  /// Called with each token that was chosen; false: no more.
+  using Take = std::function<bool(std::int32_t id)>;
 
   virtual ~Engine() = default;
 
@@ -53,6 +56,15 @@ class Engine {
   virtual void append(std::int32_t id) = 0;
   /// Logits [vocabulary] of the last position, in host memory; valid until the next call.
   virtual std::span<const float> logits() = 0;
+  /// Appends `first`, then what is chosen after it, at most `count` tokens in all.
+  virtual void generate(std::int32_t first, std::int64_t count, Sampler& sampler,
+                        const Take& take) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      append(first);
+      first = sampler(logits());
+      if (!take(first)) return;
+    }
+  }
 };
 
 /// Loads the weights of the model called `model` from `file`, which must outlive the engine, and
@@ -62,10 +74,14 @@ std::unique_ptr<Engine> make_host_engine(std::string_view model, const ModelFile
                                          const EngineOptions& options);
 
 #if defined(KVRING_CUDA)
-/// engine_cuda_T.cu: the same on the current device. engine_cuda.cu: the bytes that are free on it.
+/// engine_cuda_T.cu: the same on the current device, and the bytes that it works in.
 template <Element T>
 std::unique_ptr<Engine> make_cuda_engine(std::string_view model, const ModelFile& file,
                                          const EngineOptions& options);
+template <Element T>
+std::int64_t cuda_scratch_bytes(std::string_view model, std::int64_t context, std::int64_t chunk);
+/// engine_cuda.cu: why this program cannot run on a GPU here, or ""; and the bytes free on it.
+std::string cuda_refusal();
 std::int64_t cuda_free_bytes();
 #endif
 

@@ -1,9 +1,10 @@
-// Engines on a GPU with caches of bf16.
-#include "engine_cuda.cuh"
+// Engines on a GPU with weights and caches of bf16.
+#include "engine_gpu.cuh"
 
 namespace kvring::programs {
 
 template std::unique_ptr<Engine> make_cuda_engine<bf16>(std::string_view, const ModelFile&,
                                                         const EngineOptions&);
+template std::int64_t cuda_scratch_bytes<bf16>(std::string_view, std::int64_t, std::int64_t);
 
 }  // namespace kvring::programs

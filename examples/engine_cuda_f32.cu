@@ -1,9 +1,10 @@
-// Engines on a GPU with caches of f32.
+// Engines on a GPU with weights and caches of f32.
 #include "engine_cuda.cuh"
 
 namespace kvring::programs {
 
 template std::unique_ptr<Engine> make_cuda_engine<f32>(std::string_view, const ModelFile&,
                                                        const EngineOptions&);
+template std::int64_t cuda_scratch_bytes<f32>(std::string_view, std::int64_t, std::int64_t);
 
 }  // namespace kvring::programs

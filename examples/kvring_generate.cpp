@@ -49,8 +49,8 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--context", o.context, "positions to plan for; default: what is needed");
   app.add_option("--chunk", o.engine.chunk, "most rows of the prompt at a time")
       ->capture_default_str();
-  app.add_option("--device", o.engine.device)
-      ->check(CLI::IsMember({"host", "cuda"}))
+  app.add_option("--device", o.engine.device, "auto: the GPU, if there is one that can be used")
+      ->check(CLI::IsMember({"host", "cuda", "auto"}))
       ->capture_default_str();
   app.add_option("--cache", o.engine.cache, "element type of the caches")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
@@ -132,8 +132,9 @@ std::int64_t choose_context(const Options& o, const ModelChoice& model, std::int
   return o.context.value_or(std::min(most, round_up(prompt + o.tokens, 64)));
 }
 
-void generate(const Options& o) {
+void generate(Options& o) {
   check_usage(o);
+  settle_device(o.engine);
   require_compiled(o.engine);
   require_other_file(o.json, {o.model, o.prompt_file, o.ids});
   const JsonFile json(o.json, 16 * (o.tokens < (1 << 20) ? o.tokens : 0) + (1 << 16));
@@ -175,14 +176,13 @@ void generate(const Options& o) {
     print(piece);
   };
   bool ended = false;
-  while (static_cast<std::int64_t>(generated.size()) < o.tokens) {
-    generated.push_back(next);
-    if (decoder) emit(decoder->push(next));
-    ended = std::find(ends.begin(), ends.end(), next) != ends.end();
-    if (ended || static_cast<std::int64_t>(generated.size()) == o.tokens) break;
-    engine->append(next);
-    next = sampler(engine->logits());
-  }
+  const auto take = [&](std::int32_t id) {
+    generated.push_back(id);
+    if (decoder) emit(decoder->push(id));
+    ended = std::find(ends.begin(), ends.end(), id) != ends.end();
+    return !ended && std::ssize(generated) < o.tokens;
+  };
+  if (o.tokens > 0 && take(next)) engine->generate(next, o.tokens - 1, sampler, take);
   if (decoder) emit(decoder->flush());
   const double finished = seconds();
   if (!decoder) print(nlohmann::json(generated).dump() + "\n");

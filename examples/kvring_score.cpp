@@ -38,8 +38,8 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option("--chunk", o.engine.chunk, "most rows of the text at a time")
       ->capture_default_str();
-  app.add_option("--device", o.engine.device)
-      ->check(CLI::IsMember({"host", "cuda"}))
+  app.add_option("--device", o.engine.device, "auto: the GPU, if there is one that can be used")
+      ->check(CLI::IsMember({"host", "cuda", "auto"}))
       ->capture_default_str();
   app.add_option("--cache", o.engine.cache, "element type of the caches")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
@@ -91,11 +91,12 @@ struct Scores {
   }
 };
 
-void score(const Options& o) {
+void score(Options& o) {
   require_usage(!o.tokens || *o.tokens >= 1, "--tokens is ", o.tokens.value_or(1),
                 ", wanted 1 or more");
   require_usage(o.top >= 0, "--top is ", o.top, ", wanted 0 or more");
   require_usage(o.engine.chunk >= 1, "--chunk is ", o.engine.chunk, ", wanted 1 or more");
+  settle_device(o.engine);
   require_compiled(o.engine);
   require_other_file(o.json, {o.model, o.text, o.ids});
   JsonFile(o.json, 1);  // before the file is read; its size follows from the text

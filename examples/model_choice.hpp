@@ -14,7 +14,10 @@
 
 namespace kvring::programs {
 
-/// Throws Error if this build has no such device, or no such chunk.
+/// "auto" becomes the GPU, or the host, with a sentence on the standard error stream that says why.
+void settle_device(EngineOptions& options);
+
+/// Throws Error if this build or machine has no such device, or this build no such chunk.
 void require_compiled(const EngineOptions& options);
 
 struct ModelChoice {

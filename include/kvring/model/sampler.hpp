@@ -36,6 +36,9 @@ class Sampler {
             " is not in (0, 1]");
   }
 
+  /// The likeliest token is taken, always.
+  bool greedy() const { return options_.temperature == 0; }
+
   std::int32_t operator()(std::span<const float> logits) {
     if (options_.temperature == 0) return argmax(logits);
     std::vector<std::int32_t> order(logits.size());
