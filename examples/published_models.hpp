@@ -17,9 +17,10 @@ using PublishedModels =
     TypeList<models::Gemma3_270M, models::Gemma3_1B, models::Gemma3_4B, models::Gemma3_12B,
              models::Gemma3_27B, models::Gemma4_E2B, models::Gemma4_E4B, models::Gemma4_12B,
              models::Gemma4_31B, models::Llama3_1_8B, models::Llama3_2_1B, models::Llama3_2_3B,
-             models::SmolLM2_135M, models::SmolLM2_360M, models::SmolLM2_1_7B, models::Qwen3_0_6B,
-             models::Qwen3_1_7B, models::Qwen3_4B, models::Qwen3_8B, models::Qwen3_14B,
-             models::Qwen3_32B, models::Mistral_7B_v0_1, models::GptOss_20B, models::GptOss_120B>;
+             models::Llama3_3_70B, models::SmolLM2_135M, models::SmolLM2_360M, models::SmolLM2_1_7B,
+             models::Qwen3_0_6B, models::Qwen3_1_7B, models::Qwen3_4B, models::Qwen3_8B,
+             models::Qwen3_14B, models::Qwen3_32B, models::Mistral_7B_v0_1, models::GptOss_20B,
+             models::GptOss_120B>;
 
 /// Models that no decoder can be made of yet say why.
 template <class Model>

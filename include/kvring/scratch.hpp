@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "kvring/feed_forward.hpp"
 #include "kvring/plan.hpp"
 #include "kvring/units.hpp"
 
@@ -29,8 +30,8 @@ struct ScratchLayout {
   std::int64_t k;         // [rows, kv_heads, head_dim] of the widest kind
   std::int64_t v;         // [rows, kv_heads, head_dim]
   std::int64_t attended;  // [rows, q_heads, head_dim]
-  std::int64_t gate;      // [ffn_rows, ffn]
-  std::int64_t up;        // [ffn_rows, ffn]
+  std::int64_t gate;      // [ffn_rows, widest_ffn]
+  std::int64_t up;        // [ffn_rows, widest_ffn]
   std::array<std::int64_t, PlanType::kinds> rope;  // [rows, rotated] of each kind
   std::int64_t inputs;                             // [rows, layers, per_layer_width]
   std::int64_t table;                              // [ffn_rows, layers, per_layer_width]
@@ -65,8 +66,8 @@ struct ScratchLayout {
     k = take(rows * kv_dim);
     v = take(rows * kv_dim);
     attended = take(rows * q_dim);
-    gate = take(ffn_rows * Model::ffn);
-    up = take(ffn_rows * Model::ffn);
+    gate = take(ffn_rows * widest_ffn<Model>());
+    up = take(ffn_rows * widest_ffn<Model>());
     for (int kind = 0; kind < PlanType::kinds; ++kind) rope[kind] = take(rows * rotated[kind]);
     inputs = take(rows * PlanType::layers * Model::block.per_layer_width);
     table = take(ffn_rows * PlanType::layers * Model::block.per_layer_width);

@@ -102,15 +102,6 @@ struct DenseConfig {
   bool tie_word_embeddings;
 };
 
-template <class Kind>
-constexpr double theta() {
-  if constexpr (requires { Kind::rope; }) {
-    return Kind::rope.rotated == Kind::heads.dim && Kind::rope.scaling == 1 ? Kind::rope.theta : 0;
-  } else {
-    return Kind::rope_by_parts.theta;
-  }
-}
-
 /// All layers are of one kind.
 template <class Model, std::int64_t Window = unbounded>
 constexpr bool is_dense(const DenseConfig& c) {
@@ -121,8 +112,9 @@ constexpr bool is_dense(const DenseConfig& c) {
          Kind::heads == Heads{c.num_attention_heads, c.num_key_value_heads, c.head_dim} &&
          Kind::query_scalar == static_cast<double>(c.head_dim) &&
          Model::vocabulary == c.vocab_size && Model::max_context == c.max_position_embeddings &&
-         theta<Kind>() == c.rope_theta && Model::norm_epsilon == c.rms_norm_eps &&
-         Model::block.tied_head == c.tie_word_embeddings &&
+         Kind::rope.theta == c.rope_theta && Kind::rope.rotated == c.head_dim &&
+         Kind::rope.scaling == 1 && Kind::rope.turning == 0 &&
+         Model::norm_epsilon == c.rms_norm_eps && Model::block.tied_head == c.tie_word_embeddings &&
          Model::block.activation == Activation::silu && !Model::block.sandwich_norms &&
          Model::block.qk_norm == (Model::architecture == std::string_view("qwen3"));
 }
@@ -147,9 +139,17 @@ static_assert(is_dense<Qwen3_32B>({5120, 25'600, 64, 64, 8, 128, 151'936, 40'960
                                    false}));
 static_assert(is_dense<Mistral_7B_v0_1, 4096>({4096, 14'336, 32, 32, 8, 128, 32'000, 32'768, 1e4,
                                                1e-5, false}));
-static_assert(Llama3_1_8B::Global::rope_by_parts.factor == 8);
-static_assert(Llama3_2_1B::Global::rope_by_parts.factor == 32);
-static_assert(Llama3_2_3B::Global::rope_by_parts.factor == 32);
+static_assert(is_dense<Llama3_3_70B>({8192, 28'672, 80, 64, 8, 128, 128'256, 131'072, 5e5, 1e-5,
+                                      false}));
+template <class Model>
+constexpr bool is_by_parts(double factor) {
+  constexpr RopeParts parts = Model::Global::rope.parts;
+  return parts.factor == factor && parts.low == 1 && parts.high == 4 &&
+         parts.original_context == 8192;
+}
+static_assert(is_by_parts<Llama3_1_8B>(8) && is_by_parts<Llama3_3_70B>(8));
+static_assert(is_by_parts<Llama3_2_1B>(32) && is_by_parts<Llama3_2_3B>(32));
+static_assert(!SmolLM2_135M::Global::rope.by_parts());
 
 // GPT-OSS: a window of 128 on every other layer, the first included.
 static_assert(gpt_oss::Local::heads == Heads{64, 8, 64} &&

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kvring/feed_forward.hpp"
 #include "kvring/models/dense.hpp"
 #include "kvring/models/gemma3.hpp"
 #include "kvring/models/gemma4.hpp"
@@ -21,15 +22,6 @@ template <class Kind>
 constexpr bool keys_are_values = requires {
   requires Kind::value_from_key;
 };
-
-template <class Model>
-constexpr std::int64_t ffn_of(std::int64_t layer) {
-  if constexpr (requires { Model::ffn; }) {
-    return Model::ffn;
-  } else {
-    return Model::ffn_of(layer);
-  }
-}
 
 /// Values of the text model's tensors. Layers that read another layer's cache count with keys and
 /// values: the files of Gemma 4 E hold them, though nothing reads them.
@@ -47,7 +39,7 @@ constexpr std::int64_t parameters() {
       sum += 2 * h * heads.q_dim();                                 // queries, out
       sum += (keys_are_values<Kind> ? 1 : 2) * h * heads.kv_dim();  // keys, values
       sum += block.qk_norm ? 2 * heads.dim : 0;                     // norms of a head
-      sum += 3 * h * ffn_of<Model>(i);                              // gate, up, down
+      sum += 3 * h * ffn_width<Model>(i);                           // gate, up, down
       sum += (block.sandwich_norms ? 4 : 2) * h;                    // norms of a row
       sum += block.layer_scalar ? 1 : 0;
       sum += slice > 0 ? 2 * h * slice + h : 0;  // per-layer gate, out, norm
@@ -91,6 +83,7 @@ static_assert(parameters<Gemma4_31B>() + 27 * image_layer + 2 * 10'240 * 1152 + 
 static_assert(parameters<Llama3_1_8B>() == 8'030'261'248);
 static_assert(parameters<Llama3_2_1B>() == 1'235'814'400);
 static_assert(parameters<Llama3_2_3B>() == 3'212'749'824);
+static_assert(parameters<Llama3_3_70B>() == 70'553'706'496);
 static_assert(parameters<SmolLM2_135M>() == 134'515'008);
 static_assert(parameters<SmolLM2_360M>() == 361'821'120);
 static_assert(parameters<SmolLM2_1_7B>() == 1'711'376'384);

@@ -68,6 +68,7 @@ class GgufFile {
   std::vector<std::string_view> strings(std::string_view key) const { return value(key).strings(); }
   std::vector<float> f32s(std::string_view key) const { return value(key).f32s(); }
   std::vector<std::int64_t> i64s(std::string_view key) const { return value(key).i64s(); }
+  std::vector<bool> booleans(std::string_view key) const { return value(key).booleans(); }
 
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 

@@ -101,6 +101,12 @@ struct GgufValue {
     for (std::size_t i = 0; i < count; ++i) out[i] = signed_at(i);
     return out;
   }
+  std::vector<bool> booleans() const {
+    require(is_array && type == GgufType::boolean, mismatch("an array of bools"));
+    std::vector<bool> out(count);
+    for (std::size_t i = 0; i < count; ++i) out[i] = data[i] != std::byte{0};
+    return out;
+  }
 
  private:
   const GgufTypeInfo& info() const { return gguf_types[static_cast<std::size_t>(type)]; }

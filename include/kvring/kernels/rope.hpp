@@ -11,10 +11,39 @@
 
 namespace kvring {
 
-/// Cosines and sines of one row a call. Angles are positions, never slots.
+namespace detail {
+
+/// A frequency scaled by parts, each step rounded as transformers rounds it.
+KVRING_HD inline float frequency_by_parts(const RopeParts& parts, float frequency) {
+  // A sum could swallow a plain product's rounding, which would depend on the compiler.
+  const auto product = [](float a, float b) { return mul_add(a, b, 0.0f); };
+  const auto context = static_cast<float>(parts.original_context);
+  const auto low = static_cast<float>(parts.low), high = static_cast<float>(parts.high);
+  const auto factor = static_cast<float>(parts.factor);
+  const float period = product(1.0f / frequency, 6.283185307179586f);
+  if (period < context / high) return frequency;
+  if (period > context / low) return frequency / factor;
+  const float turns = product(1.0f / period, context);
+  const float kept = (turns - low) / (high - low);
+  return product(1.0f - kept, frequency) / factor + product(kept, frequency);
+}
+
+}  // namespace detail
+
+/// What positions are multiplied by for the angle of a pair.
 ///
 /// Frequencies and angles are rounded to f32 before the cosine is taken, as transformers does and
 /// as models were trained: at position 5,000 an exact angle would differ by 3e-4.
+KVRING_HD inline float rope_frequency(const Rope& rope, std::int64_t pair) {
+  if (!rope.turns(pair)) return 0;
+  const float exponent = static_cast<float>(2 * pair) / static_cast<float>(rope.rotated);
+  const auto wavelength = static_cast<float>(std::pow(rope.theta, double{exponent}));
+  const float frequency = 1.0f / wavelength;
+  if (rope.by_parts()) return detail::frequency_by_parts(rope.parts, frequency);
+  return frequency / static_cast<float>(rope.scaling);
+}
+
+/// Cosines and sines of one row a call. Angles are positions, never slots.
 struct RopeTable {
   Batch batch;
   Rope rope;
@@ -25,11 +54,7 @@ struct RopeTable {
     const Position position = Batch::position(batch.segment_of(row), row);
     float* cosines = table + row * rope.rotated;
     for (std::int64_t i = 0; i < half; ++i) {
-      const float exponent = static_cast<float>(2 * i) / static_cast<float>(rope.rotated);
-      const float wavelength = static_cast<float>(std::pow(rope.theta, double{exponent}));
-      const float frequency = 1.0f / wavelength / static_cast<float>(rope.scaling);
-      const bool turns = rope.turning == 0 || i < rope.turning;
-      const double angle = turns ? static_cast<float>(position.value) * frequency : 0.0f;
+      const double angle = static_cast<float>(position.value) * rope_frequency(rope, i);
       cosines[i] = static_cast<float>(std::cos(angle));
       cosines[half + i] = static_cast<float>(std::sin(angle));
     }

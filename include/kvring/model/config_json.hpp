@@ -14,8 +14,8 @@
 #include "kvring/io/json.hpp"
 #include "kvring/io/printable.hpp"
 #include "kvring/model/config_defaults.hpp"
-#include "kvring/model/config_differences.hpp"
 #include "kvring/model/config_rope.hpp"
+#include "kvring/model/differences.hpp"
 #include "kvring/model/model_numbers.hpp"
 #include "kvring/policy.hpp"
 
@@ -86,7 +86,13 @@ class ConfigComparison {
     compare("num_hidden_layers", defaults_.num_hidden_layers,
             static_cast<std::int64_t>(type_.layers.size()));
     compare("vocab_size", defaults_.vocab_size, type_.vocabulary);
-    compare("max_position_embeddings", defaults_.max_position_embeddings, type_.max_context);
+    // A context that is shorter than the type's, as Qwen3-Base has it, changes no number.
+    const char* context = "max_position_embeddings";
+    const MaybeInteger stated = text_.integer(context);
+    const MaybeInteger positions = stated ? stated : defaults_.max_position_embeddings;
+    if (positions.value_or(INT64_MAX) > type_.max_context) {
+      compare(context, defaults_.max_position_embeddings, type_.max_context);
+    }
     compare("hidden_size_per_layer_input", defaults_.hidden_size_per_layer_input,
             type_.block.per_layer_width);
     if (type_.block.per_layer_width > 0) {
@@ -125,10 +131,8 @@ class ConfigComparison {
     const char* cap = "final_logit_softcapping";
     const MaybeReal softcap = text_.number(cap);
     if (softcap.value_or(0) != block.final_softcap || softcap == 0.0) {
-      const auto show = [](double value) {
-        return value == 0 ? "null" : ConfigDifferences::show(value);
-      };
-      out_.differ(text_.name(cap), softcap ? ConfigDifferences::show(*softcap) : "null",
+      const auto show = [](double value) { return value == 0 ? "null" : Differences::show(value); };
+      out_.differ(text_.name(cap), softcap ? Differences::show(*softcap) : "null",
                   show(block.final_softcap));
     }
   }
@@ -305,7 +309,7 @@ class ConfigComparison {
         return found.value ? found.value : otherwise;
       };
 
-      number("intermediate_size", defaults_.intermediate_size, type_.ffn);
+      compare_ffn(i);
       const MaybeInteger q =
           number("num_attention_heads", defaults_.num_attention_heads, layer.heads.q);
       const MaybeInteger kv =
@@ -329,25 +333,31 @@ class ConfigComparison {
     }
   }
 
-  void compare_sharing() {
-    const std::size_t layers = type_.layers.size();
-    std::int64_t readers = 0;
-    for (std::size_t i = 0; i < layers; ++i) {
-      readers += type_.layers[i].donor != static_cast<std::int64_t>(i);
+  /// Of Gemma 4, layers that read another's cache may be twice as wide as the file says.
+  void compare_ffn(std::size_t i) {
+    const LayerField found = layer_field(i, "intermediate_size");
+    const MaybeInteger width = found.value ? found.value : defaults_.intermediate_size;
+    const auto layers = static_cast<std::int64_t>(type_.layers.size());
+    const std::int64_t first = layers - text_.integer("num_kv_shared_layers").value_or(0);
+    const bool reader = first > 0 && static_cast<std::int64_t>(i) >= first;
+    const bool twice =
+        gemma4() && reader && text_.boolean("use_double_wide_mlp").value_or(false) && width;
+    if (twice && *width <= INT64_MAX / 2) {
+      out_.compare<std::int64_t>(concat(found.name, ", doubled by use_double_wide_mlp,"),
+                                 2 * *width, {}, type_.layers[i].ffn, i);
+    } else {
+      out_.compare(found.name, found.value, defaults_.intermediate_size, type_.layers[i].ffn, i);
     }
+  }
+
+  void compare_sharing() {
     const char* field = "num_kv_shared_layers";
+    const std::int64_t readers = readers_of(type_);
     compare(field, 0, readers);
     if (text_.integer(field).value_or(0) != readers) return;
-    // The last layers read the last layer of their kind before them.
-    const std::size_t owners = layers - static_cast<std::size_t>(readers);
-    for (std::size_t i = owners; i < layers; ++i) {
-      std::int64_t donor = -1;
-      for (std::size_t j = 0; j < owners; ++j) {
-        const bool same = type_.layers[j].sliding() == type_.layers[i].sliding();
-        if (same) donor = static_cast<std::int64_t>(j);
-      }
-      out_.compare<std::int64_t>("donor by num_kv_shared_layers", donor, {}, type_.layers[i].donor,
-                                 i);
+    for (std::size_t i = 0; i < type_.layers.size(); ++i) {
+      out_.compare<std::int64_t>("donor by num_kv_shared_layers", donor_by_count(type_, readers, i),
+                                 {}, type_.layers[i].donor, i);
     }
   }
 
@@ -360,9 +370,10 @@ class ConfigComparison {
       out_.differ(object.name(field), json_text(*value), "off");
     };
     for (const char* field : {"attention_bias", "mlp_bias", "enable_moe_block", "num_experts",
-                              "num_local_experts", "use_double_wide_mlp", "rope_interleaved"}) {
+                              "num_local_experts", "rope_interleaved"}) {
       off(text_, field, true);
     }
+    if (!gemma4()) off(text_, "use_double_wide_mlp", true);
     off(text_, "attn_logit_softcapping", false);
     off(root_, "quantization_config", false);
     if (nested_) off(text_, "quantization_config", false);
@@ -375,7 +386,7 @@ class ConfigComparison {
   JsonObject root_, text_;  // text_: text_config of a multimodal model, or all
   bool nested_ = false;
   ConfigDefaults defaults_;
-  ConfigDifferences out_;
+  Differences out_;
 };
 
 }  // namespace detail

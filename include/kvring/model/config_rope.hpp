@@ -10,7 +10,7 @@
 
 #include "kvring/io/json.hpp"
 #include "kvring/model/config_defaults.hpp"
-#include "kvring/model/config_differences.hpp"
+#include "kvring/model/differences.hpp"
 #include "kvring/model/model_numbers.hpp"
 
 namespace kvring::detail {
@@ -21,7 +21,7 @@ namespace kvring::detail {
 class RopeComparison {
  public:
   RopeComparison(const JsonObject& text, const ConfigDefaults& defaults, const LayerNumbers& layer,
-                 std::size_t number, ConfigDifferences& out)
+                 std::size_t number, Differences& out)
       : text_(text), defaults_(defaults), layer_(layer), number_(number), out_(out) {}
 
   void run() {
@@ -42,9 +42,18 @@ class RopeComparison {
     const Rope& rope = layer_.rope;
     const bool some_turn = rope.turning != 0 && 2 * rope.turning != rope.rotated;
     compare_type(global4 ? "proportional" : "default", some_turn           ? "proportional"
+                                                       : rope.by_parts()   ? "llama3"
                                                        : rope.scaling != 1 ? "linear"
                                                                            : "default");
-    compare("factor", nullptr, 1, rope.scaling);
+    if (rope.by_parts()) {
+      compare("factor", nullptr, {}, rope.parts.factor);
+      compare("low_freq_factor", nullptr, {}, rope.parts.low);
+      compare("high_freq_factor", nullptr, {}, rope.parts.high);
+      compare("original_max_position_embeddings", nullptr, {},
+              static_cast<double>(rope.parts.original_context));
+    } else {
+      compare("factor", nullptr, 1, rope.scaling);
+    }
     const std::int64_t rotated = some_turn ? 2 * rope.turning : rope.rotated;
     compare("partial_rotary_factor", "partial_rotary_factor", global4 ? 0.25 : 1,
             static_cast<double>(rotated) / static_cast<double>(layer_.heads.dim));
@@ -98,7 +107,7 @@ class RopeComparison {
   const ConfigDefaults& defaults_;
   const LayerNumbers& layer_;
   std::size_t number_;
-  ConfigDifferences& out_;
+  Differences& out_;
   bool stated_ = false;             // rope_parameters
   std::vector<JsonObject> places_;  // that may hold fields of this layer
 };

@@ -11,6 +11,7 @@
 
 #include "kvring/block.hpp"
 #include "kvring/cache.hpp"
+#include "kvring/feed_forward.hpp"
 #include "kvring/kernels/activation.hpp"
 #include "kvring/kernels/append.hpp"
 #include "kvring/kernels/attend_scalar.hpp"
@@ -292,7 +293,7 @@ class Decoder {
       norm(residual, w.ffn_norm, rows, normed);
       w.gate(backend_, normed, rows, gate);
       w.up(backend_, normed, rows, up);
-      activate(up, gate, rows, Model::ffn, Model::ffn);
+      activate(up, gate, rows, ffn_width<Model>(layer), ffn_width<Model>(layer));
       w.down(backend_, gate, rows, at(layout_.added));
       add(w.post_ffn_norm, rows, residual);
       if constexpr (input_width > 0) add_layer_input(layer, row, rows);

@@ -1,4 +1,4 @@
-// ConfigDifferences: the fields in which a config.json and a model type differ.
+// Differences: the fields in which a file and a model type differ.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@
 namespace kvring::detail {
 
 /// Collects sentences, one for each field and pair of values.
-class ConfigDifferences {
+class Differences {
  public:
   template <class T>
   using Maybe = std::optional<T>;
@@ -29,11 +29,8 @@ class ConfigDifferences {
   static std::string show(std::int64_t value) { return std::to_string(value); }
   static std::string show(bool value) { return value ? "true" : "false"; }
   static std::string show(const std::string& value) { return printable(value); }
-  static std::string show(double value) {  // in as few digits as name it
-    std::array<char, 32> digits;
-    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-    return {digits.data(), end};
-  }
+  static std::string show(float value) { return shortest(value); }
+  static std::string show(double value) { return shortest(value); }
 
   /// A difference that many layers have is noted once, for the first.
   void differ(std::string_view field, std::string_view in_file, std::string_view in_type,
@@ -59,6 +56,13 @@ class ConfigDifferences {
   }
 
  private:
+  template <class T>
+  static std::string shortest(T value) {  // in as few digits as name it
+    std::array<char, 32> digits;
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+    return {digits.data(), end};
+  }
+
   std::string text_;
   std::set<std::tuple<std::string, std::string, std::string>> seen_;
 };

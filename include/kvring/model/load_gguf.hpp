@@ -5,96 +5,22 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
-#include "kvring/hybrid.hpp"
 #include "kvring/io/gguf.hpp"
+#include "kvring/model/gguf_comparison.hpp"
+#include "kvring/model/model_numbers.hpp"
 #include "kvring/model/weights.hpp"
-#include "kvring/policy.hpp"
+#include "kvring/plan.hpp"
 
 namespace kvring {
 
-namespace detail {
-
-/// Collects the fields in which a file and a type differ.
-class Differences {
- public:
-  template <class A, class B>
-  void compare(std::string_view field, const A& in_file, const B& in_type) {
-    if (in_file == in_type) return;
-    text_ += concat(text_.empty() ? "" : "; ", field, " is ", in_file, " in the file and ", in_type,
-                    " in the type");
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
-
-}  // namespace detail
-
-/// In what a file's metadata differs from Model: empty, or every field with both values.
+/// In what a file differs from Model, before its weights are read: empty, or every field with both
+/// values. Throws Error if a key that every file has is missing or of another type.
 template <class Model>
 std::string gguf_differences(const GgufFile& file) {
-  const std::string architecture(file.string("general.architecture"));
-  detail::Differences differences;
-  differences.compare("general.architecture", std::string_view(architecture),
-                      std::string_view(Model::architecture));
-  if (!differences.text().empty()) return differences.text();  // the other keys have other names
-
-  const auto integer = [&](std::string_view name, std::int64_t in_type) {
-    const std::string key = concat(architecture, ".", name);
-    differences.compare(key, file.u64(key), static_cast<std::uint64_t>(in_type));
-  };
-  const auto if_held = [&](std::string_view name, std::int64_t in_type) {
-    if (file.has(concat(architecture, ".", name))) integer(name, in_type);
-  };
-  const auto real = [&](std::string_view name, double in_type) {
-    const std::string key = concat(architecture, ".", name);
-    differences.compare(key, static_cast<float>(file.f64(key)), static_cast<float>(in_type));
-  };
-  const auto real_if_held = [&](std::string_view name, double in_type) {
-    if (file.has(concat(architecture, ".", name))) real(name, in_type);
-  };
-  integer("block_count", Model::Layers::layers);
-  integer("embedding_length", Model::hidden);
-  integer("feed_forward_length", Model::ffn);
-  integer("context_length", Model::max_context);
-  real("attention.layer_norm_rms_epsilon", Model::norm_epsilon);
-  [&]<class... Kinds>(TypeList<Kinds...>) {
-    const auto compare_kind = [&]<class Kind>(std::type_identity<Kind>) {
-      integer("attention.head_count", Kind::heads.q);
-      integer("attention.head_count_kv", Kind::heads.kv);
-      if (file.has(concat(architecture, ".attention.key_length"))) {
-        integer("attention.key_length", Kind::heads.dim);
-        integer("attention.value_length", Kind::heads.dim);
-      } else {
-        const std::uint64_t hidden = file.u64(concat(architecture, ".embedding_length"));
-        const std::uint64_t count = file.u64(concat(architecture, ".attention.head_count"));
-        differences.compare("embedding_length / head_count", count == 0 ? 0 : hidden / count,
-                            static_cast<std::uint64_t>(Kind::heads.dim));
-      }
-      if_held("rope.dimension_count", Kind::rope.rotated);
-      if constexpr (Kind::Policy::window != unbounded) {
-        integer("attention.sliding_window", Kind::Policy::window);
-      }
-      // Of a hybrid, the file holds the base of the layers that see everything.
-      if constexpr (Kind::Policy::window == unbounded || sizeof...(Kinds) == 1) {
-        real("rope.freq_base", Kind::rope.theta);
-        real_if_held("rope.scaling.factor", Kind::rope.scaling);
-      }
-    };
-    (compare_kind(std::type_identity<Kinds>{}), ...);
-  }(typename Model::Layers::Kinds{});
-  real_if_held("final_logit_softcapping", Model::block.final_softcap);
-  real_if_held("attn_logit_softcapping", 0);  // no family here has one
-  if_held("vocab_size", Model::vocabulary);
-  if (file.has("tokenizer.ggml.tokens")) {
-    differences.compare("vocabulary", file.value("tokenizer.ggml.tokens").count,
-                        static_cast<std::uint64_t>(Model::vocabulary));
-  }
-  return differences.text();
+  const detail::ModelNumbers numbers = detail::numbers_of<Model>();
+  return detail::GgufComparison(file, numbers).run();
 }
 
 namespace detail {
@@ -139,10 +65,11 @@ class GgufSource {
     }
   }
 
-  /// After everything was read: refuses a file that holds more.
+  /// After everything was read: refuses a file that holds more. Left alone are frequencies, which
+  /// gguf_differences has compared, and projections that a layer with another's cache does not use.
   void require_nothing_left() const {
     for (const GgufTensor& tensor : file_->tensors()) {
-      bool used = false;
+      bool used = tensor.name == "rope_freqs.weight" || is_unread_projection(tensor.name);
       for (const std::string_view name : used_) used = used || name == tensor.name;
       require(used, file_->path(), ": tensor ", tensor.name, " ", tensor.shape(),
               " belongs to no part of the model");
@@ -160,6 +87,18 @@ class GgufSource {
             rank == 1 ? std::string() : concat(", ", out), "]");
     used_.push_back(tensor.name);
     return tensor;
+  }
+
+  static bool is_unread_projection(std::string_view name) {
+    using Layers = typename Model::Layers;
+    constexpr auto donors = detail::SharingOf<Model>::type::template donors<Layers>();
+    for (std::int64_t layer = 0; layer < Layers::layers; ++layer) {
+      if (donors[static_cast<std::size_t>(layer)] == layer) continue;
+      for (const char* each : {"attn_k", "attn_v", "attn_k_norm"}) {
+        if (name == concat("blk.", layer, ".", each, ".weight")) return true;
+      }
+    }
+    return false;
   }
 
   const GgufFile* file_;

@@ -11,6 +11,7 @@
 
 #include "kvring/block.hpp"
 #include "kvring/buffer.hpp"
+#include "kvring/feed_forward.hpp"
 #include "kvring/heads.hpp"
 #include "kvring/model/linear.hpp"
 #include "kvring/model/matrix.hpp"
@@ -26,7 +27,7 @@ struct LayerWeights {
   Buffer<float, B> ffn_norm;             // [hidden]
   Buffer<float, B> post_ffn_norm;        // [hidden], with sandwich_norms
   Linear<B> q, k, v, out;                // hidden to heads, and back; k and v if it owns a cache
-  Linear<B> gate, up, down;              // hidden to ffn, and back
+  Linear<B> gate, up, down;              // hidden to ffn_width, and back
   Linear<B> input_gate, input_out;       // hidden to per_layer_width, and back
   Buffer<float, B> post_input_norm;      // [hidden], with per_layer_width
   float scalar = 1;                      // with layer_scalar
@@ -116,9 +117,10 @@ Weights<Model, B> load_weights(B backend, Source& source) {
         if (owns_cache) layer.k_norm = vector(i, "attn_k_norm", heads.dim);
       }
       layer.ffn_norm = vector(i, "ffn_norm", Model::hidden);
-      layer.gate = linear(i, "ffn_gate", Model::ffn, Model::hidden);
-      layer.up = linear(i, "ffn_up", Model::ffn, Model::hidden);
-      layer.down = linear(i, "ffn_down", Model::hidden, Model::ffn);
+      const std::int64_t ffn = ffn_width<Model>(i);
+      layer.gate = linear(i, "ffn_gate", ffn, Model::hidden);
+      layer.up = linear(i, "ffn_up", ffn, Model::hidden);
+      layer.down = linear(i, "ffn_down", Model::hidden, ffn);
       if constexpr (Model::block.sandwich_norms) {
         layer.post_attention_norm = vector(i, "post_attention_norm", Model::hidden);
         layer.post_ffn_norm = vector(i, "post_ffw_norm", Model::hidden);

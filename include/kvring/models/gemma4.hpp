@@ -59,11 +59,10 @@ constexpr Block with_layer_inputs(Block block) {
 
 }  // namespace gemma4
 
-/// Layers from 15 on read the caches of 13 (local) and 14 (global). Their feed-forward blocks are
-/// twice as wide; a Decoder wants one `ffn`, so there is none and it does not compile.
+/// Layers from 15 on read the caches of 13 (local) and 14 (global), and their feed-forward blocks
+/// are twice as wide (`use_double_wide_mlp`).
 struct Gemma4_E2B : gemma4::Family {
   static constexpr const char* name = "Gemma4_E2B";
-  static constexpr const char* plan_only = "layers of two feed-forward widths are not built yet";
   static constexpr Block block = gemma4::with_layer_inputs<256>(Family::block);
   using Local = gemma4::Local<512, Heads{.q = 8, .kv = 1, .dim = 256}>;
   using Global = gemma4::Global<Heads{.q = 8, .kv = 1, .dim = 512}>;

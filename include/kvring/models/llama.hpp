@@ -1,6 +1,6 @@
 // Llama 3 and SmolLM2. Numbers: config.json of meta-llama/Llama-3.1-8B,
-// meta-llama/Llama-3.2-{1B,3B} and HuggingFaceTB/SmolLM2-{135M,360M,1.7B}; the -Instruct
-// repositories hold the same.
+// meta-llama/Llama-3.2-{1B,3B}, meta-llama/Llama-3.3-70B-Instruct and
+// HuggingFaceTB/SmolLM2-{135M,360M,1.7B}; the -Instruct repositories hold the same.
 #pragma once
 
 #include <cstdint>
@@ -21,27 +21,18 @@ struct Family {
   static constexpr double norm_epsilon = 1e-5;
 };
 
-/// RoPE scaled by parts (rope_type "llama3"): pairs that turn fast stay as they are, slow ones are
-/// slowed by `factor`, those between are mixed.
-struct RopeByParts {
-  double theta = 500'000;
-  double factor = 1;
-  double low_frequency_factor = 1, high_frequency_factor = 4;
-  std::int64_t original_context = 8192;
-};
-
-/// A layer of Llama 3.1 and later. `Rope` can't say its scaling, so it states no `rope`: a Decoder
-/// of it does not compile, while a Plan does.
+/// A layer of Llama 3.1 and later: RoPE scaled by parts from a context of 8,192.
 template <Heads Shape, std::int64_t Factor>
 struct LayerByParts : Layer<Dense, Shape> {
   static constexpr const char* name = "dense";
-  static constexpr RopeByParts rope_by_parts{.factor = Factor};
+  static constexpr Rope rope{.theta = 500'000,
+                             .rotated = Shape.dim,
+                             .parts = {.factor = Factor, .original_context = 8192}};
   static constexpr double query_scalar = Shape.dim;
 };
 
-/// Common to Llama 3.1 and 3.2.
+/// Common to Llama 3.1 and later.
 struct Llama3 : Family {
-  static constexpr const char* plan_only = "RoPE scaled by parts is not built yet";
   static constexpr std::int64_t vocabulary = 128'256, max_context = 131'072;
 };
 
@@ -73,6 +64,15 @@ struct Llama3_2_3B : llama::Llama3 {
   using Global = llama::LayerByParts<Heads{.q = 24, .kv = 8, .dim = 128}, 32>;
   using Layers = Hybrid<28, Global>;
   static constexpr std::int64_t hidden = 3072, ffn = 8192;
+};
+
+/// Llama 3.1 70B has the same numbers.
+struct Llama3_3_70B : llama::Llama3 {
+  static constexpr const char* name = "Llama3_3_70B";
+  static constexpr Block block = with_own_head(Family::block);
+  using Global = llama::LayerByParts<Heads{.q = 64, .kv = 8, .dim = 128}, 8>;
+  using Layers = Hybrid<80, Global>;
+  static constexpr std::int64_t hidden = 8192, ffn = 28'672;
 };
 
 struct SmolLM2_135M : llama::SmolLM2 {
