@@ -16,18 +16,24 @@ __device__ inline unsigned cluster_rank() {
 #endif
 }
 
-/// All threads of all blocks of the cluster meet; what they wrote to shared memory is visible.
-__device__ inline void cluster_barrier() {
+/// All threads of all blocks of the cluster meet: what they wrote to shared memory, their own or
+/// another block's, is visible after the wait. Between the two a block may do other work.
+__device__ inline void arrive_at_cluster_barrier() {
 #if __CUDA_ARCH__ >= 900
-  cooperative_groups::this_cluster().sync();
+  cooperative_groups::this_cluster().barrier_arrive();
 #else
   __syncthreads();
+#endif
+}
+__device__ inline void wait_at_cluster_barrier() {
+#if __CUDA_ARCH__ >= 900
+  cooperative_groups::this_cluster().barrier_wait();
 #endif
 }
 
 /// Where block `rank` of the cluster has what this block has at `shared`.
 template <class T>
-__device__ inline const T* of_block(const T* shared, [[maybe_unused]] unsigned rank) {
+__device__ inline T* of_block(T* shared, [[maybe_unused]] unsigned rank) {
 #if __CUDA_ARCH__ >= 900
   return cooperative_groups::this_cluster().map_shared_rank(shared, rank);
 #else
@@ -39,6 +45,14 @@ __device__ inline const T* of_block(const T* shared, [[maybe_unused]] unsigned r
 __device__ inline void wait_for_predecessor() {
 #if __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();
+#endif
+}
+
+/// Lets the next kernel begin, if it was launched to overlap this one: it will wait for the end of
+/// this one before it touches memory.
+__device__ inline void let_successor_begin() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
 #endif
 }
 

@@ -73,6 +73,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+/// 1 / x, within one unit in the last place.
+__device__ inline float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// Waits for the `threads` threads of a block that meet at barrier `id`, 1 to 15.
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("barrier.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");

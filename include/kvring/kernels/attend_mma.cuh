@@ -59,15 +59,15 @@ struct AttendMma {
     const int all = static_cast<int>(segment.rows) * Block::group;
     const int begin = static_cast<int>(tile - tiles.first_of(s)) * shape.rows;
     if (begin >= all) return;
-    Block block(shared, params.cache,
-                {.sequence = segment.sequence,
-                 .start = segment.start,
-                 .first_row = static_cast<int>(segment.first_row),
-                 .begin = begin,
-                 .end = begin + shape.rows < all ? begin + shape.rows : all,
-                 .kv_head = static_cast<int>(blockIdx.x) % kv_heads},
-                params.score);
-    block.attend(params.q, 0, 1);
+    Block block(shared, params.score);
+    block.attend(params.cache,
+                 {.sequence = segment.sequence,
+                  .start = segment.start,
+                  .first_row = static_cast<int>(segment.first_row),
+                  .begin = begin,
+                  .end = begin + shape.rows < all ? begin + shape.rows : all,
+                  .kv_head = static_cast<int>(blockIdx.x) % kv_heads},
+                 params.q, 0, 1);
     block.finish_denominators();
     block.store(params.out);
   }

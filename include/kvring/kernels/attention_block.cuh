@@ -16,6 +16,13 @@
 
 namespace kvring {
 
+/// What scores are multiplied by to become powers of two. Without a softcap they are not scaled
+/// before.
+__device__ inline float softmax_exponent(const Scores& score) {
+  constexpr float log2_e = 1.44269504f;
+  return score.softcap == 0 ? score.scale * log2_e : log2_e;
+}
+
 /// Packed query rows of one kv head of a segment: packed row x is query head x % group of position
 /// start + x / group. A block takes rows begin ... end - 1, at most as many as its shape has.
 struct PackedRows {
@@ -26,8 +33,9 @@ struct PackedRows {
   int kv_head;
 };
 
-/// Flash attention (Dao, 2023) on mma.sync: a tile of keys at a time, K(j + 1) on its way while
-/// P V(j) is computed, V(j) while Q K(j)^T is. K and V have one buffer each.
+/// Flash attention (Dao, 2023) on mma.sync, a tile of keys at a time. K and V have one buffer each,
+/// which is filled as soon as it is free: K(j + 1) is on its way while P V(j) is computed, V(j)
+/// while Q K(j)^T is. Other blocks of the SM work while this one waits.
 ///
 /// The arithmetic of a row is fixed by the absolute tiles of keys that it sees and by its own
 /// numbers: a tile in which it sees nothing leaves every bit of its sums alone.
@@ -58,48 +66,51 @@ class AttentionBlock {
     alignas(128) unsigned char q[rows * HeadTile::pitch];
     alignas(128) unsigned char p[column_warps > 1 ? rows* ProbabilityTile::pitch : 16];
     float by_warp[column_warps > 1 ? column_warps : 1][rows];  // maxima, and at last denominators
+    PackedRows packed;  // for the end: in the loop over tiles every register counts
   };
 
-  __device__ AttentionBlock(SharedStorage& shared, const View& cache, const PackedRows& packed,
-                            Scores score)
+  __device__ AttentionBlock(SharedStorage& shared, Scores score)
       : shared_(shared),
-        packed_(packed),
         score_(score),
         warp_(static_cast<int>(threadIdx.x) / 32),
         lane_(static_cast<int>(threadIdx.x) % 32),
         band_(warp_ / column_warps),
-        column_warp_(warp_ % column_warps),
-        slots_(static_cast<int>(cache.slots)),
-        k_(cache.k + sequence_offset(cache)),
-        v_(cache.v + sequence_offset(cache)) {}
+        column_warp_(warp_ % column_warps) {}
 
   /// Attends over the tiles whose index is `part` modulo `parts`. `parts` > 1 splits the keys of a
   /// row into sums that a caller combines.
-  __device__ void attend(const T* q, int part, int parts) {
-    begin_softmax(part);
-    const Position first = packed_.start + packed_.begin / group;
-    const Position last = packed_.start + (packed_.end - 1) / group;
+  __device__ void attend(const View& cache, const PackedRows& packed, const T* q, int part,
+                         int parts) {
+    if (threadIdx.x == 0) shared_.packed = packed;
+    begin_softmax(packed, part);
+    const Position first = packed.start + packed.begin / group;
+    const Position last = packed.start + (packed.end - 1) / group;
     const std::int64_t first_tile = visible_tiles<Policy, keys>(first, last).begin.value / keys;
     const int skipped = (part - static_cast<int>(first_tile % parts) + parts) % parts;
     const Position origin{(first_tile + skipped) * keys};
     // From here on positions count from the first tile: 32 bits hold them. Nothing that a row sees
     // in these tiles lies before it, so the policy says the same of them.
-    start_ = static_cast<int>(packed_.start - origin);
+    remainder_ = packed.begin % group;
     first_ = static_cast<int>(first - origin);
     last_ = static_cast<int>(last - origin);
     begin_ = static_cast<int>(larger(0, Policy::first_visible(first) - origin));
     if (last_ < 0) return;
 
+    const std::int64_t sequence =
+        packed.sequence * cache.slots * heads.kv_dim() + packed.kv_head * heads.dim;
+    k_ = cache.k + sequence;
+    v_ = cache.v + sequence;
+    slots_ = static_cast<int>(cache.slots);
     // One modulo for all tiles: a ring of whole tiles has none across its wrap.
     int slot = static_cast<int>(View::Storage::slot(origin, slots_).value);
     const int stride = parts * keys;
-    load_queries(q);
     load_tile(shared_.k, k_, 0, slot);
+    load_queries(packed, q);
     arch::commit_copies();
     load_tile(shared_.v, v_, 0, slot);
     arch::commit_copies();
     arch::wait_for_copies<1>();
-    __syncthreads();
+    __syncthreads();  // K and Q are here
     for (int tile = 0;;) {
       float scores[m_tiles][key_tiles][4];
       multiply_queries(scores);
@@ -174,11 +185,12 @@ class AttentionBlock {
       }
     }
     __syncthreads();
+    const PackedRows packed = shared_.packed;
     constexpr int chunks = head_dim / 8;
     for (int i = static_cast<int>(threadIdx.x); i < rows * chunks; i += threads) {
       const int row = i / chunks, chunk = i % chunks;
-      if (packed_.begin + row >= packed_.end) break;
-      *reinterpret_cast<uint4*>(out + query_offset(row) + chunk * 8) =
+      if (packed.begin + row >= packed.end) break;
+      *reinterpret_cast<uint4*>(out + query_offset(packed, row) + chunk * 8) =
           *reinterpret_cast<const uint4*>(shared_.q + HeadTile::offset(row, chunk));
     }
   }
@@ -187,12 +199,13 @@ class AttentionBlock {
   /// the rows that exist.
   template <class F>
   __device__ void each_sum(F f) const {
+    const int count = valid_rows();
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = row_of(m, half);
-        if (packed_.begin + row >= packed_.end) continue;
+        if (row >= count) continue;
 #pragma unroll
         for (int n = 0; n < column_tiles; ++n) {
           const int column = column_warp_ * warp_columns + 8 * n + lane_ % 4 * 2;
@@ -202,41 +215,35 @@ class AttentionBlock {
     }
   }
   /// f(row, maximum, denominator), once for each row that exists, after finish_denominators.
-  /// Maxima are in units of exponent(): weights are 2^(exponent() * (score - maximum)).
+  /// Weights are 2^(softmax_exponent * (score - maximum)).
   template <class F>
   __device__ void each_softmax(F f) const {
     if (column_warp_ != 0 || lane_ % 4 != 0) return;
+    const int count = valid_rows();
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = row_of(m, half);
-        if (packed_.begin + row < packed_.end) f(row, maximum_[m][half], denominator_[m][half]);
+        if (row < count) f(row, maximum_[m][half], denominator_[m][half]);
       }
     }
   }
 
-  /// Elements before a row of the block in q and out.
-  __device__ std::int64_t query_offset(int row) const {
-    const int x = packed_.begin + row;
-    return (std::int64_t{packed_.first_row + x / group} * heads.q + packed_.kv_head * group +
-            x % group) *
-           heads.dim;
-  }
-
-  /// What scores are multiplied by to become powers of two.
-  __device__ static float exponent(const Scores& score) {
-    constexpr float log2_e = 1.44269504f;
-    return score.softcap == 0 ? score.scale * log2_e : log2_e;
-  }
+  /// Rows that exist, and elements before one of them in q and out; after attend().
+  __device__ int valid_rows() const { return shared_.packed.end - shared_.packed.begin; }
+  __device__ std::int64_t query_offset(int row) const { return query_offset(shared_.packed, row); }
 
  private:
   static constexpr int m_tiles = band_rows / 16;
   static constexpr int key_tiles = warp_keys / 8;
   static constexpr int column_tiles = warp_columns / 8;
 
-  __device__ std::int64_t sequence_offset(const View& cache) const {
-    return packed_.sequence * cache.slots * heads.kv_dim() + packed_.kv_head * heads.dim;
+  __device__ static std::int64_t query_offset(const PackedRows& packed, int row) {
+    const int x = packed.begin + row;
+    return (std::int64_t{packed.first_row + x / group} * heads.q + packed.kv_head * group +
+            x % group) *
+           heads.dim;
   }
 
   /// Row of the block that this lane holds in half 0 or 1 of an m tile.
@@ -254,7 +261,7 @@ class AttentionBlock {
   }
 
   /// The sink is one part's: a score without a value, counted before the first key.
-  __device__ void begin_softmax(int part) {
+  __device__ void begin_softmax(const PackedRows& packed, int part) {
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
@@ -262,8 +269,8 @@ class AttentionBlock {
         maximum_[m][half] = -INFINITY;
         denominator_[m][half] = 0;
         if (score_.sinks != nullptr && part == 0) {
-          const int x = packed_.begin + row_of(m, half);
-          const float sink = score_.sinks[packed_.kv_head * group + x % group];
+          const int x = packed.begin + row_of(m, half);
+          const float sink = score_.sinks[packed.kv_head * group + x % group];
           maximum_[m][half] = score_.softcap == 0 ? sink / score_.scale : sink;
           denominator_[m][half] = column_warp_ == 0 && lane_ % 4 == 0;  // one lane of the row's
         }
@@ -276,15 +283,15 @@ class AttentionBlock {
   }
 
   // A thread copies chunks t, t + 8 ... of rows r, r + threads / 8 ...: its XOR never changes.
-  __device__ void load_queries(const T* q) const {
+  __device__ void load_queries(const PackedRows& packed, const T* q) const {
     const int first = static_cast<int>(threadIdx.x) / 8, chunk = static_cast<int>(threadIdx.x) % 8;
     const std::uint32_t to = arch::shared_address(shared_.q) + HeadTile::offset(first, chunk);
 #pragma unroll
     for (int i = 0; i < rows; i += threads / 8) {
       const int row = first + i;
       if (row >= rows) break;
-      const bool exists = packed_.begin + row < packed_.end;
-      const T* from = q + query_offset(exists ? row : 0) + chunk * 8;
+      const bool exists = packed.begin + row < packed.end;
+      const T* from = q + query_offset(packed, exists ? row : 0) + chunk * 8;
 #pragma unroll
       for (int c = 0; c < head_dim / 8; c += 8) {
         if (chunk + c < head_dim / 8) {
@@ -336,13 +343,10 @@ class AttentionBlock {
     const std::uint32_t k =
         arch::shared_address(shared_.k) +
         HeadTile::offset(column_warp_ * warp_keys + lane_ % 8 + lane_ / 16 * 8, lane_ / 8 % 2);
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int n = 0; n < key_tiles; ++n) {
-        for (float& value : scores[m][n]) value = 0;
-      }
-    }
+    // Products wait for the sums before them. Where a warp has few, even and odd steps are summed
+    // apart.
+    constexpr int chains = shape.row_warps == 1 && head_dim >= 32 ? 2 : 1;
+    float sums[chains][m_tiles][key_tiles][4] = {};
 #pragma unroll
     for (int d = 0; d < head_dim / 16; ++d) {
       std::uint32_t a[m_tiles][4];
@@ -356,8 +360,19 @@ class AttentionBlock {
         arch::load_matrices(b, HeadTile::step(k, 2 * d) + n * 8 * HeadTile::pitch);
 #pragma unroll
         for (int m = 0; m < m_tiles; ++m) {
-          arch::mma<T>(scores[m][n], a[m], b[0], b[1]);
-          arch::mma<T>(scores[m][n + 1], a[m], b[2], b[3]);
+          arch::mma<T>(sums[d % chains][m][n], a[m], b[0], b[1]);
+          arch::mma<T>(sums[d % chains][m][n + 1], a[m], b[2], b[3]);
+        }
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < m_tiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < key_tiles; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          scores[m][n][e] = sums[0][m][n][e];
+          if constexpr (chains == 2) scores[m][n][e] += sums[1][m][n][e];
         }
       }
     }
@@ -374,7 +389,7 @@ class AttentionBlock {
 #pragma unroll
         for (float& value : scores[m][n]) {
           const float power = arch::exp2_fast(value * to_power);
-          value = score_.softcap * (1 - 2 * __frcp_rn(power + 1));
+          value = score_.softcap * (1 - 2 * arch::reciprocal_fast(power + 1));
         }
       }
     }
@@ -400,7 +415,7 @@ class AttentionBlock {
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const Position own{start_ + (packed_.begin + row_of(m, half)) / group};
+        const Position own{first_ + (remainder_ + row_of(m, half)) / group};
 #pragma unroll
         for (int n = 0; n < key_tiles; ++n) {
 #pragma unroll
@@ -447,7 +462,7 @@ class AttentionBlock {
       }
     }
 
-    const float to_power = exponent(score_);
+    const float to_power = softmax_exponent(score_);
     bool moved = false;
     float correction[m_tiles][2];
 #pragma unroll
@@ -560,16 +575,15 @@ class AttentionBlock {
   }
 
   SharedStorage& shared_;
-  PackedRows packed_;
   Scores score_;
   int warp_, lane_, band_, column_warp_;
-  int slots_;
-  const T* k_;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
-  const T* v_;
+  int slots_ = 0;
+  const T* k_ = nullptr;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
+  const T* v_ = nullptr;
 
-  // Positions from the first tile on: of packed row 0, of the first and the last row of the block,
-  // and of the first key that one of them sees.
-  int start_ = 0, first_ = 0, last_ = 0, begin_ = 0;
+  // Positions from the first tile on: of the first and the last row of the block, and of the first
+  // key that one of them sees. Which head of its group the first row is.
+  int first_ = 0, last_ = 0, begin_ = 0, remainder_ = 0;
 
   float out_[m_tiles][column_tiles][4];
   float maximum_[m_tiles][2], denominator_[m_tiles][2];

@@ -41,12 +41,22 @@ struct AttendDecode {
   using Block = AttentionBlock<View, Policy, shape>;
   static constexpr int head_dim = Block::head_dim;
 
+  // In a cluster each block combines a slice of the columns; the others send it theirs.
+  static constexpr int slice = static_cast<int>(round_up(ceil_div(head_dim, parts_in_cluster), 4));
+  struct Inbox {
+    float sums[parts_in_cluster][rows][slice];
+    PartSoftmax softmax[parts_in_cluster][rows];
+  };
+  // It lies apart, so that blocks may send before others are done, or else over K and V.
+  static constexpr bool inbox_apart = parts_in_cluster > 1 &&
+                                      sizeof(typename Block::SharedStorage) + sizeof(Inbox) <=
+                                          shared_bytes_per_block(compiled_arch());
+  struct NoInbox {};
   struct SharedStorage {
     typename Block::SharedStorage block;
-    PartSoftmax softmax[rows];
+    std::conditional_t<inbox_apart, Inbox, NoInbox> inbox;
   };
   static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(compiled_arch()));
-  static_assert(sizeof(float) * rows * head_dim <= sizeof(SharedStorage::block.k));
 
   struct Params {
     View cache;
@@ -60,24 +70,28 @@ struct AttendDecode {
 
   /// Grid: parts, kv heads, segments * row tiles.
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
+    // A block may be sent to once it runs, if its inbox is free from the beginning.
+    if constexpr (inbox_apart) arch::arrive_at_cluster_barrier();
     arch::wait_for_predecessor();
+    if constexpr (parts_in_cluster == 1) arch::let_successor_begin();  // the one that combines
     const Segment segment = params.segments[blockIdx.z / params.row_tiles];
     const int begin = static_cast<int>(blockIdx.z % params.row_tiles) * rows;
     const int all = static_cast<int>(segment.rows) * Block::group;
-    const int part = static_cast<int>(blockIdx.x), parts = static_cast<int>(gridDim.x);
+    const int part = static_cast<int>(blockIdx.x);
+    const int parts = parts_in_cluster > 1 ? parts_in_cluster : static_cast<int>(gridDim.x);
     if (begin >= all) return;  // as do all parts of a cluster
-    Block block(shared.block, params.cache,
-                {.sequence = segment.sequence,
-                 .start = segment.start,
-                 .first_row = static_cast<int>(segment.first_row),
-                 .begin = begin,
-                 .end = begin + rows < all ? begin + rows : all,
-                 .kv_head = static_cast<int>(blockIdx.y)},
-                params.score);
-    block.attend(params.q, part, parts);
+    Block block(shared.block, params.score);
+    block.attend(params.cache,
+                 {.sequence = segment.sequence,
+                  .start = segment.start,
+                  .first_row = static_cast<int>(segment.first_row),
+                  .begin = begin,
+                  .end = begin + rows < all ? begin + rows : all,
+                  .kv_head = static_cast<int>(blockIdx.y)},
+                 params.q, part, parts);
     block.finish_denominators();
     if constexpr (parts_in_cluster > 1) {
-      combine_in_cluster(params, shared, block, (begin + rows < all ? begin + rows : all) - begin);
+      combine_in_cluster(params, shared, block);
     } else if (parts == 1) {
       block.store(params.out);
     } else {
@@ -93,66 +107,80 @@ struct AttendDecode {
   }
 
  private:
-  /// Every block of the cluster combines a share of the columns of all rows.
+  __device__ static Inbox& inbox_of(SharedStorage& shared) {
+    if constexpr (inbox_apart) {
+      return shared.inbox;
+    } else {
+      static_assert(parts_in_cluster == 1 ||
+                    sizeof(Inbox) <= 2 * Block::keys * Block::HeadTile::pitch);
+      return *reinterpret_cast<Inbox*>(shared.block.k);
+    }
+  }
   __device__ static void combine_in_cluster(const Params& params, SharedStorage& shared,
-                                            Block& block, int valid_rows) {
-    float* sums = reinterpret_cast<float*>(shared.block.k);  // [rows, head_dim]; K has been read
+                                            Block& block) {
+    const unsigned part = arch::cluster_rank();
+    Inbox& inbox = inbox_of(shared);
+    if constexpr (!inbox_apart) arch::arrive_at_cluster_barrier();
+    arch::wait_at_cluster_barrier();
     block.each_sum([&](int row, int column, float a, float b) {
-      *reinterpret_cast<float2*>(sums + row * head_dim + column) = {a, b};
+      const auto owner = static_cast<unsigned>(column / slice);
+      float* to = &inbox.sums[part][row][column % slice];
+      *reinterpret_cast<float2*>(arch::of_block(to, owner)) = {a, b};
     });
     block.each_softmax([&](int row, float maximum, float denominator) {
-      shared.softmax[row] = {maximum, denominator};
-    });
-    arch::cluster_barrier();
-    const float to_power = Block::exponent(params.score);
-    const int first = static_cast<int>(arch::cluster_rank()) * threads;
-    for (int i = first + static_cast<int>(threadIdx.x); i < valid_rows * (head_dim / 4);
-         i += parts_in_cluster * threads) {
-      const int row = i / (head_dim / 4), column = i % (head_dim / 4) * 4;
-      PartSoftmax softmax[parts_in_cluster];
-      float4 values[parts_in_cluster];
 #pragma unroll
-      for (unsigned part = 0; part < parts_in_cluster; ++part) {
-        softmax[part] = arch::of_block(shared.softmax, part)[row];
-        values[part] =
-            *reinterpret_cast<const float4*>(arch::of_block(sums, part) + row * head_dim + column);
+      for (unsigned owner = 0; owner < parts_in_cluster; ++owner) {
+        *arch::of_block(&inbox.softmax[part][row], owner) = {maximum, denominator};
       }
+    });
+    arch::arrive_at_cluster_barrier();
+    arch::wait_at_cluster_barrier();
+
+    const float to_power = softmax_exponent(params.score);
+    const int valid_rows = block.valid_rows();
+    for (int i = static_cast<int>(threadIdx.x); i < valid_rows * (slice / 4); i += threads) {
+      const int row = i / (slice / 4), within = i % (slice / 4) * 4;
+      const int column = static_cast<int>(part) * slice + within;
+      if (column >= head_dim) continue;
       float highest = -INFINITY;
 #pragma unroll
-      for (const PartSoftmax& each : softmax) highest = fmaxf(highest, each.maximum);
+      for (int p = 0; p < parts_in_cluster; ++p) {
+        highest = fmaxf(highest, inbox.softmax[p][row].maximum);
+      }
       float4 total{0, 0, 0, 0};
       float denominator = 0;
 #pragma unroll
-      for (int part = 0; part < parts_in_cluster; ++part) {
-        const float weight = arch::exp2_fast((softmax[part].maximum - highest) * to_power);
-        denominator = __fmaf_rn(weight, softmax[part].denominator, denominator);
-        total.x = __fmaf_rn(weight, values[part].x, total.x);
-        total.y = __fmaf_rn(weight, values[part].y, total.y);
-        total.z = __fmaf_rn(weight, values[part].z, total.z);
-        total.w = __fmaf_rn(weight, values[part].w, total.w);
+      for (int p = 0; p < parts_in_cluster; ++p) {
+        const PartSoftmax softmax = inbox.softmax[p][row];
+        const float4 value = *reinterpret_cast<const float4*>(&inbox.sums[p][row][within]);
+        const float weight = arch::exp2_fast((softmax.maximum - highest) * to_power);
+        denominator = __fmaf_rn(weight, softmax.denominator, denominator);
+        total.x = __fmaf_rn(weight, value.x, total.x);
+        total.y = __fmaf_rn(weight, value.y, total.y);
+        total.z = __fmaf_rn(weight, value.z, total.z);
+        total.w = __fmaf_rn(weight, value.w, total.w);
       }
       const float scale = 1 / denominator;
       uint2 packed{arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
                    arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
       *reinterpret_cast<uint2*>(params.out + block.query_offset(row) + column) = packed;
     }
-    arch::cluster_barrier();  // nobody leaves while others read
   }
 };
 
-/// Combines the parts of a row and head: a block each.
+/// Combines the parts of a row and head, 64 columns a block.
 template <class T, Heads heads>
 struct CombineParts {
-  static constexpr int threads = 256, blocks_per_sm = 1, most_parts = 256;
-  static constexpr int head_dim = static_cast<int>(heads.dim);
-  static constexpr int lanes = head_dim / 4;      // of four columns each
-  static constexpr int groups = threads / lanes;  // of parts: group g takes g, g + groups ...
-  static_assert(groups >= 1);
+  static constexpr int threads = 256, blocks_per_sm = 2, most_parts = threads;
+  static constexpr int head_dim = static_cast<int>(heads.dim), columns = 64;
+  static constexpr int column_blocks = static_cast<int>(ceil_div(head_dim, columns));
+  static constexpr int lanes = columns / 4;       // of four columns each
+  static constexpr int groups = threads / lanes;  // of parts: group g sums parts g, g + groups ...
 
   struct SharedStorage {
     float weight[most_parts];
     float4 sums[groups][lanes];
-    float highest[threads / 32], denominator;
+    float by_warp[threads / 32];
   };
   struct Params {
     PartSums<heads> parts;
@@ -161,64 +189,72 @@ struct CombineParts {
     Scores score;
   };
 
-  /// Grid: rows * q_heads.
+  /// Grid: rows * q_heads, column blocks.
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     arch::wait_for_predecessor();
     const int thread = static_cast<int>(threadIdx.x), count = params.count;
-    const std::int64_t first = std::int64_t{blockIdx.x} * count;
-    PartSoftmax own{-INFINITY, 0};
-    if (thread < count) own = params.parts.softmax[first + thread];
-    float highest = own.maximum;
-    for (int lane = 16; lane > 0; lane /= 2) {
-      highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, lane));
-    }
-    if (thread % 32 == 0) shared.highest[thread / 32] = highest;
-    __syncthreads();
-    for (const float each : shared.highest) highest = fmaxf(highest, each);
-    const float log2_e_scale =
-        params.score.softcap == 0 ? params.score.scale * 1.44269504f : 1.44269504f;
-    const float weight = arch::exp2_fast((own.maximum - highest) * log2_e_scale);
-    shared.weight[thread] = weight;
-    float denominator = weight * own.denominator;
-    for (int lane = 16; lane > 0; lane /= 2) {
-      denominator += __shfl_xor_sync(~0u, denominator, lane);
-    }
-    __syncthreads();
-    if (thread % 32 == 0) shared.highest[thread / 32] = denominator;
-
     const int group = thread / lanes, lane = thread % lanes;
-    if (group < groups) {
-      float4 total{0, 0, 0, 0};
-      const float4* sums =
-          reinterpret_cast<const float4*>(params.parts.sums + first * head_dim) + lane;
-#pragma unroll 8
-      for (int part = group; part < count; part += groups) {
-        const float4 value = sums[part * lanes];
-        const float scale = shared.weight[part];
-        total.x = __fmaf_rn(scale, value.x, total.x);
-        total.y = __fmaf_rn(scale, value.y, total.y);
-        total.z = __fmaf_rn(scale, value.z, total.z);
-        total.w = __fmaf_rn(scale, value.w, total.w);
+    const int column = static_cast<int>(blockIdx.y) * columns + lane * 4;
+    const std::int64_t first = std::int64_t{blockIdx.x} * count;
+    const PartSoftmax own =
+        thread < count ? params.parts.softmax[first + thread] : PartSoftmax{-INFINITY, 0};
+    // Asked for before it is known what they weigh: one round trip, not two.
+    constexpr int held = most_parts / groups;
+    float4 values[held];
+#pragma unroll
+    for (int i = 0; i < held; ++i) {
+      const int part = group + i * groups;
+      values[i] = {0, 0, 0, 0};
+      if (part < count && column < head_dim) {
+        values[i] = *reinterpret_cast<const float4*>(params.parts.sums + (first + part) * head_dim +
+                                                     column);
       }
-      shared.sums[group][lane] = total;
     }
-    __syncthreads();
-    if (thread >= lanes) return;
-    float sum = 0;
-    for (const float each : shared.highest) sum += each;
+    const float highest = of_block<true>(own.maximum, shared);
+    const float weight = arch::exp2_fast((own.maximum - highest) * softmax_exponent(params.score));
+    shared.weight[thread] = weight;
+    const float denominator = of_block<false>(weight * own.denominator, shared);
     float4 total{0, 0, 0, 0};
-    for (int g = 0; g < groups; ++g) {
-      const float4 value = shared.sums[g][thread];
+#pragma unroll
+    for (int i = 0; i < held; ++i) {
+      const float scale = shared.weight[group + i * groups];
+      total.x = __fmaf_rn(scale, values[i].x, total.x);
+      total.y = __fmaf_rn(scale, values[i].y, total.y);
+      total.z = __fmaf_rn(scale, values[i].z, total.z);
+      total.w = __fmaf_rn(scale, values[i].w, total.w);
+    }
+    shared.sums[group][lane] = total;
+    __syncthreads();
+    if (thread >= lanes || column >= head_dim) return;
+    for (int g = 1; g < groups; ++g) {
+      const float4 value = shared.sums[g][lane];
       total.x += value.x;
       total.y += value.y;
       total.z += value.z;
       total.w += value.w;
     }
-    const float scale = 1 / sum;
+    const float scale = 1 / denominator;
     uint2 packed{arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
                  arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
-    *reinterpret_cast<uint2*>(params.out + std::int64_t{blockIdx.x} * head_dim + thread * 4) =
-        packed;
+    *reinterpret_cast<uint2*>(params.out + std::int64_t{blockIdx.x} * head_dim + column) = packed;
+  }
+
+ private:
+  /// The largest of, or the sum over, what the threads of the block have, in one order.
+  template <bool largest>
+  __device__ static float of_block(float value, SharedStorage& shared) {
+    for (int lane = 16; lane > 0; lane /= 2) {
+      const float other = __shfl_xor_sync(~0u, value, lane);
+      value = largest ? fmaxf(value, other) : value + other;
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared.by_warp[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = shared.by_warp[0];
+    for (int warp = 1; warp < threads / 32; ++warp) {
+      value = largest ? fmaxf(value, shared.by_warp[warp]) : value + shared.by_warp[warp];
+    }
+    return value;
   }
 };
 
@@ -277,7 +313,8 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
   if (plan.parts > 1) {
     launch_kernel<CombineParts<T, heads>>(
         backend,
-        {.grid = static_cast<unsigned>(batch.rows * heads.q),
+        {.grid = {static_cast<unsigned>(batch.rows * heads.q),
+                  static_cast<unsigned>(CombineParts<T, heads>::column_blocks)},
          .overlaps_predecessor = compiled_arch() >= 90},
         {.parts = PartSums<heads>::in(scratch, batch.rows, plan.parts),
          .count = plan.parts,

@@ -29,29 +29,34 @@ struct DecodePlan {
 /// More rows don't change a row's bits.
 constexpr MmaShape decode_shape(std::int64_t head_dim, int rows, int arch) {
   const std::int64_t tile_bytes = 64 * 2 * round_up(head_dim, 64);
-  const int shared = shared_bytes_per_block(arch);
-  // Two tiles of keys must fit, and the queries; on small parts head_dim 512 gets half a tile.
+  const std::int64_t shared = shared_bytes_per_block(arch);
+  // K, V and the queries must fit; on small parts head_dim 512 gets half a tile.
   const int keys = 2 * tile_bytes + 40 * 1024 <= shared ? 64 : 32;
-  const std::int64_t bytes = keys * 4 * head_dim + rows * 2 * head_dim + 6 * 1024;
-  const auto fit = static_cast<int>((shared + 1024) / bytes);
-  return {rows, keys, 1, keys == 64 ? 4 : 2, fit < 1 ? 1 : fit > 5 ? 5 : fit};
+  constexpr std::int64_t small_change = 2048;  // maxima, and what an SM keeps for each block
+  const std::int64_t bytes = keys * 4 * head_dim + rows * 2 * (head_dim + keys) + small_change;
+  const std::int64_t fit = larger(1, smaller(4, (shared + 1024) / bytes));
+  return {rows, keys, 1, keys == 64 ? 4 : 2, static_cast<int>(fit)};
 }
 
 /// Enough parts to fill `multiprocessors` with what `sequences` sequences of up to `slots` slots
-/// give; no more than there are tiles. A cluster, where eight parts are enough.
+/// give; no more than there are tiles. One launch where most parts have a single tile: latency
+/// rules there. Long parts run better without clusters, whose blocks must find room on one GPC.
 template <LayerPolicy Policy, Heads heads>
 constexpr DecodePlan plan_decode(std::int64_t slots, std::int64_t sequences, int multiprocessors,
                                  int arch = compiled_arch()) {
   constexpr std::int64_t most_parts = 256;
   const MmaShape shape = decode_shape(heads.dim, 16, arch);
-  const std::int64_t tiles = ceil_div(smaller(Policy::window, slots), shape.keys) + 1;
-  const std::int64_t resident = std::int64_t{multiprocessors} * smaller(shape.blocks_per_sm, 4);
-  const std::int64_t wanted = resident / (heads.kv * sequences);
-  if (wanted < 2) return {};
-  if (arch >= 90 && smaller(tiles, wanted) <= 12) {
+  // A window that begins within a tile touches one more.
+  const std::int64_t tiles = Policy::window < slots ? ceil_div(Policy::window, shape.keys) + 1
+                                                    : ceil_div(slots, shape.keys);
+  const std::int64_t resident = std::int64_t{multiprocessors} * shape.blocks_per_sm;
+  const std::int64_t wanted = smaller(most_parts, resident / (heads.kv * sequences));
+  if (wanted < 2 || tiles < 2) return {};
+  if (arch >= 90 && tiles <= 12 && wanted >= 4) {
     return {.parts = smaller(tiles, wanted) > 4 ? 8 : 4, .one_launch = true};
   }
-  return {.parts = static_cast<int>(smaller(smaller(tiles, wanted), most_parts))};
+  // As many tiles for each part as for the fullest: none is left with one more.
+  return {.parts = static_cast<int>(ceil_div(tiles, ceil_div(tiles, wanted)))};
 }
 
 }  // namespace kvring

@@ -11,7 +11,8 @@ namespace kvring {
 
 /// A block attends with `rows` packed query rows over tiles of `keys` keys. Its warps form
 /// row_warps x column_warps: a warp holds the sums of rows / row_warps rows and of its share of the
-/// head's columns. A query's bits depend on `keys` and `column_warps`, and on nothing else here.
+/// head's columns. A query's bits depend on `keys` and `column_warps`, and on
+/// whether row_warps is 1.
 struct MmaShape {
   int rows, keys;
   int row_warps, column_warps;
@@ -52,8 +53,8 @@ constexpr MmaShape prefill_shape(std::int64_t head_dim, std::int64_t window, int
   const bool small = shared<100 * 1024, large = shared> 200 * 1024;
   const bool narrow = window <= 256;
   if (head_dim <= 64) {
-    if (narrow) return {64, 64, 4, 1, 4};
-    return window == unbounded && !small ? MmaShape{128, 128, 4, 1, 2} : MmaShape{128, 64, 4, 1, 2};
+    if (narrow) return {64, 64, 4, 1, 5};
+    return {128, window == unbounded ? 96 : 64, 4, 1, 2};
   }
   if (head_dim <= 96) return {128, 64, 4, 1, 2};
   if (head_dim <= 128) {
