@@ -15,6 +15,7 @@
 
 #include "kvring/model/config_json.hpp"
 #include "kvring/model/decoder.hpp"
+#include "kvring/model/differences.hpp"
 #include "kvring/model/load_gguf.hpp"
 #include "model_choice.hpp"
 
@@ -22,11 +23,45 @@ namespace kvring::programs {
 
 namespace {
 
+/// In what a file differs from a type that states no more than its plan needs.
+template <class Model>
+std::string plan_differences(const ModelFile& file) {
+  detail::Differences differences;
+  const auto compare = [&](const std::string& field, std::int64_t in_file, std::int64_t in_type) {
+    differences.compare<std::int64_t>(field, in_file, {}, in_type);
+  };
+  if (const GgufFile* gguf = file.gguf()) {
+    const std::string family(gguf->string("general.architecture"));
+    differences.compare<std::string>("general.architecture", family, {}, Model::architecture);
+    if (family != Model::architecture) return differences.text();
+    const auto number = [&](const char* name, std::int64_t in_type) {
+      const std::string key = concat(family, ".", name);
+      compare(key, static_cast<std::int64_t>(gguf->u64(key)), in_type);
+    };
+    number("block_count", Model::Layers::layers);
+    number("embedding_length", Model::hidden);
+    return differences.text();
+  }
+  const JsonObject config(file.safetensors()->config());
+  const std::string family = config.string("model_type").value_or("absent");
+  differences.compare<std::string>("model_type", family, {},
+                                   std::string(detail::model_type_of<Model>()));
+  if (!differences.text().empty()) return differences.text();
+  compare("num_hidden_layers", config.integer("num_hidden_layers").value_or(0),
+          Model::Layers::layers);
+  compare("hidden_size", config.integer("hidden_size").value_or(0), Model::hidden);
+  return differences.text();
+}
+
 /// In what a file differs from a type: empty, or every field with both values.
 template <class Model>
 std::string differences(const ModelFile& file) {
-  if (file.gguf() != nullptr) return gguf_differences<Model>(*file.gguf());
-  return config_differences<Model>(file.safetensors()->config());
+  if constexpr (PlanOnly<Model>) {
+    return plan_differences<Model>(file);
+  } else {
+    if (file.gguf() != nullptr) return gguf_differences<Model>(*file.gguf());
+    return config_differences<Model>(file.safetensors()->config());
+  }
 }
 
 bool of_another_family(std::string_view differences) {
@@ -147,26 +182,31 @@ ModelChoice choose_model(const ModelFile& file) {
   ModelChoice chosen;
   for_each_type(Models{}, [&]<class Model>(std::type_identity<Model>) {
     if (chosen.name.empty() && differences<Model>(file).empty()) {
-      chosen = {Model::name, Model::vocabulary, Model::max_context, chat_of<Model>()};
+      const std::int64_t context = smaller(file.context(Model::max_context), Model::max_context);
+      chosen = {Model::name, Model::vocabulary, context, chat_of<Model>()};
     }
   });
   if (!chosen.name.empty()) return chosen;
 
-  std::string nearest, fields;
+  std::string nearest, fields, plan_only;
   for_each_type(PublishedModels{}, [&]<class Model>(std::type_identity<Model>) {
-    if constexpr (!PlanOnly<Model>) {
-      const std::string text = differences<Model>(file);
-      const auto distance = [](std::string_view differences) {
-        return of_another_family(differences) ? 1000 : count(differences, " in the type");
-      };
-      if (!nearest.empty() && distance(text) >= distance(fields)) return;
-      nearest = Model::name;
-      fields = text;
-    }
+    const std::string text = differences<Model>(file);
+    const auto distance = [](std::string_view differences) {
+      return of_another_family(differences) ? 1000 : count(differences, " in the type");
+    };
+    if (!nearest.empty() && distance(text) >= distance(fields)) return;
+    nearest = Model::name;
+    fields = text;
+    plan_only.clear();
+    if constexpr (PlanOnly<Model>) plan_only = Model::plan_only;
   });
   const std::string compiled =
       type_names(Models{}, [](auto type) { return decltype(type)::type::name; });
   const std::string_view place = " to `Models` in examples/engine.hpp";
+  if (!plan_only.empty()) {
+    fail(file.path(), " is no model that this program runs (", compiled, "); the nearest type is ",
+         nearest, fields.empty() ? "" : ", but ", fields, ", and that is a plan only: ", plan_only);
+  }
   if (fields.empty()) {
     fail(file.path(), " is a ", nearest, ", which this program is not compiled to run (it runs ",
          compiled, "): add `models::", nearest, "`", place);

@@ -43,6 +43,16 @@ ModelFile::Values ModelFile::values() const {
   return values;
 }
 
+std::int64_t ModelFile::context(std::int64_t otherwise) const {
+  if (gguf_) {
+    const std::string key = concat(gguf_->string("general.architecture"), ".context_length");
+    return static_cast<std::int64_t>(gguf_->u64(key));
+  }
+  const JsonObject root(safetensors_->config());
+  const auto text = root.object("text_config");
+  return (text ? *text : root).integer("max_position_embeddings").value_or(otherwise);
+}
+
 std::unique_ptr<Tokenizer> ModelFile::load_tokenizer() const {
   return gguf_ ? kvring::load_tokenizer(*gguf_) : nullptr;
 }
@@ -55,8 +65,13 @@ std::unique_ptr<Tokenizer> ModelFile::require_tokenizer() const {
 }
 
 std::vector<TokenId> ModelFile::end_ids(const Tokenizer* tokenizer) const {
-  if (tokenizer != nullptr) return {tokenizer->vocabulary().eos()};
   std::vector<TokenId> ids;
+  if (tokenizer != nullptr) {
+    const Vocabulary& vocabulary = tokenizer->vocabulary();
+    ids.push_back(vocabulary.eos());
+    if (vocabulary.eot()) ids.push_back(*vocabulary.eot());
+    return ids;
+  }
   const auto add = [&](const Json& value) {
     const bool id = value.is_number_unsigned() && value.get<std::uint64_t>() < (1u << 31);
     require(id, safetensors_->config().path, ": eos_token_id holds ", json_text(value),

@@ -30,6 +30,9 @@ class ModelFile {
   };
   Values values() const;
 
+  /// The longest context that the file states, or `otherwise` if it states none.
+  std::int64_t context(std::int64_t otherwise) const;
+
   /// nullptr: safetensors bring no tokenizer that kvring reads.
   std::unique_ptr<Tokenizer> load_tokenizer() const;
   /// The same, or an Error that says what to do without one.

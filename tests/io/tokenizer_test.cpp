@@ -440,7 +440,7 @@ TEST_CASE("tokenizer: what a file must hold") {
   file.add("tokenizer.ggml.add_eos_token", true);
   refused(file, {"add_eos_token is true", "supported: false"});
 
-  for (const char* key : {"bos_token_id", "eos_token_id"}) {
+  for (const char* key : {"bos_token_id", "eos_token_id", "eot_token_id"}) {
     const std::string name = std::string("tokenizer.ggml.") + key;
     file = without(name);
     file.add(name, std::uint32_t{260});
@@ -449,6 +449,17 @@ TEST_CASE("tokenizer: what a file must hold") {
     file.add(name, std::int32_t{-1});
     refused(file, {name + " is -1"});
   }
+}
+
+TEST_CASE("tokenizer: the token that ends a turn") {
+  GgufWriter file = VocabularyWriter{}.file();
+  const auto eot = [&] {
+    const TempFile temp(file.bytes());
+    return kvring::Vocabulary(kvring::GgufFile(temp.path())).eot();
+  };
+  CHECK(!eot().has_value());
+  file.add("tokenizer.ggml.eot_token_id", std::uint32_t{17});
+  CHECK(eot() == kvring::TokenId{17});
 }
 
 TEST_CASE("tokenizer: arrays that don't fit the vocabulary") {

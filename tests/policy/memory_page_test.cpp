@@ -65,8 +65,8 @@ TEST_CASE("the tables of docs/memory.md are what the plans say") {
       TypeList<Gemma3_270M, Gemma3_1B, Gemma3_4B, Gemma3_12B, Gemma3_27B, Gemma4_E2B, Gemma4_E4B,
                Gemma4_12B, Gemma4_31B, GptOss_20B, GptOss_120B, Mistral_7B_v0_1>{});
   check_rows(
-      TypeList<Llama3_1_8B, Llama3_2_1B, Llama3_2_3B, SmolLM2_135M, SmolLM2_360M, SmolLM2_1_7B,
-               Qwen3_0_6B, Qwen3_1_7B, Qwen3_4B, Qwen3_8B, Qwen3_14B, Qwen3_32B>{});
+      TypeList<Llama3_1_8B, Llama3_2_1B, Llama3_2_3B, Llama3_3_70B, SmolLM2_135M, SmolLM2_360M,
+               SmolLM2_1_7B, Qwen3_0_6B, Qwen3_1_7B, Qwen3_4B, Qwen3_8B, Qwen3_14B, Qwen3_32B>{});
 }
 
 TEST_CASE("what kvring-plan prints of Gemma 4 E4B stands in docs/memory.md") {

@@ -484,6 +484,9 @@ def a_model_of_other_numbers(bench):
     fake_model.write(path, fake_model.metadata(numbers, size=151936, architecture="qwen3"), {})
     bench.refused(*run, path, words=("nearest type is Qwen3_1_7B", "qwen3.embedding_length is 2560",
                                      "2048", "qwen3.attention.head_count is 32", "16 in the type"))
+    numbers = {"block_count": 36, "embedding_length": 2880}
+    fake_model.write(path, fake_model.metadata(numbers, size=600, architecture="gpt-oss"), {})
+    bench.refused(*run, path, words=("nearest type is GptOss_120B, and that is a plan only: mixtures",))
     fake_model.write(path, fake_model.metadata(size=600, architecture="rwkv"), {})
     bench.refused(*run, path, words=("general.architecture is rwkv",))
     missing = fake_model.metadata(size=600)
@@ -538,6 +541,19 @@ def every_compiled_type_answers_to_its_file(bench):
 
 
 # --- safetensors ----------------------------------------------------------------------------------
+
+@case
+def gguf_says_where_turns_and_contexts_end(bench):
+    def spoil(values, shapes, data):
+        values["gemma3.context_length"] = 128
+        values["tokenizer.ggml.eot_token_id"] = fake_model.SENTENCE[1]
+    path = bench.folder / "eot.gguf"
+    fake_model.write_model(path, spoil)
+    result = bench.generate("--prompt", "abc", model=path, tokens=50)
+    check(result["generated_ids"] == fake_model.SENTENCE[:2] and result["ended"], result)
+    bench.refused("kvring-generate", "--model", path, "--prompt", "abc", "--tokens", 200,
+                  words=("do not fit a context of 128",))
+
 
 @case
 def safetensors_take_ids_and_give_ids(bench):
@@ -786,12 +802,13 @@ def plan_of_every_type(bench):
 def plan_knows_every_published_type(bench):
     out = bench.run("kvring-plan", "--context", 4000).out.decode()
     names = re.findall(r"^(\w+): 1 sequence of 4,000 positions in bf16$", out, re.M)
-    check(len(names) == len(set(names)) == 24, names)
+    check(len(names) == len(set(names)) == 25, names)
     for header in (ROOT / "include/kvring/models").glob("*.hpp"):
         for name in re.findall(r'name = "([A-Z]\w+)"', header.read_text()):
             check(name in names, name, "is not planned")
-    for name in ("Gemma4_E2B", "Llama3_2_1B", "GptOss_20B"):
-        check(re.search(rf"^{name}: (?:.+\n)+  a plan only: .", out, re.M), name, out)
+    for name in names:
+        says_so = re.search(rf"^{name}: (?:.+\n)+  a plan only: .", out, re.M) is not None
+        check(says_so == name.startswith("GptOss"), name, out)
 
 
 @case

@@ -49,6 +49,8 @@ class Vocabulary {
     for (std::size_t i = 0; i < texts.size(); ++i) add(texts[i], kinds[i]);
     bos_ = special(file, "tokenizer.ggml.bos_token_id");
     eos_ = special(file, "tokenizer.ggml.eos_token_id");
+    const std::string_view eot = "tokenizer.ggml.eot_token_id";
+    if (file.has(eot)) eot_ = special(file, eot);
     const std::string_view add_bos = "tokenizer.ggml.add_bos_token";
     add_bos_ =
         add_bos_if_missing && !file.has(add_bos) ? *add_bos_if_missing : file.boolean(add_bos);
@@ -59,6 +61,8 @@ class Vocabulary {
   std::size_t size() const { return texts_.size(); }
   TokenId bos() const { return bos_; }
   TokenId eos() const { return eos_; }
+  /// What ends a turn of a chat, where the file names a token for it: generation ends there too.
+  std::optional<TokenId> eot() const { return eot_; }
   /// Whether the file wants every text to begin with bos().
   bool add_bos() const { return add_bos_; }
 
@@ -114,6 +118,7 @@ class Vocabulary {
   std::vector<TokenKind> kinds_;
   std::unordered_map<std::string_view, TokenId> ids_;
   TokenId bos_ = 0, eos_ = 0;
+  std::optional<TokenId> eot_;
   bool add_bos_ = false;
 };
 

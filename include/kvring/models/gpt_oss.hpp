@@ -34,6 +34,7 @@ struct Global : Layer<Dense, heads>, Attention {
 /// Common to the family. No `ffn` and no `block`: a Decoder of it does not compile.
 struct Family {
   static constexpr const char* architecture = "gpt-oss";
+  static constexpr const char* model_type = "gpt_oss";  // in config.json
   static constexpr const char* plan_only = "mixtures of experts and YaRN are not built";
   using Local = gpt_oss::Local;
   using Global = gpt_oss::Global;
