@@ -31,8 +31,8 @@ struct PartSums {
 };
 
 /// `parts_in_cluster` 1: the parts are the grid's, and if there are several they are combined
-/// later.
-template <LayerPolicy Policy, class View, int rows, int parts_in_cluster>
+/// later. A block has `rows` rows, of which the first `most_valid` may exist.
+template <LayerPolicy Policy, class View, int rows, int most_valid, int parts_in_cluster>
 struct AttendDecode {
   using T = typename View::Element;
   static constexpr Heads heads = View::heads;
@@ -44,8 +44,8 @@ struct AttendDecode {
   // In a cluster each block combines a slice of the columns; the others send it theirs.
   static constexpr int slice = static_cast<int>(round_up(ceil_div(head_dim, parts_in_cluster), 4));
   struct Inbox {
-    float sums[parts_in_cluster][rows][slice];
-    PartSoftmax softmax[parts_in_cluster][rows];
+    alignas(16) float sums[parts_in_cluster][most_valid][slice];
+    PartSoftmax softmax[parts_in_cluster][most_valid];
   };
   // It lies apart, so that blocks may send before others are done, or else over K and V.
   static constexpr bool inbox_apart = parts_in_cluster > 1 &&
@@ -273,8 +273,9 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
   using T = typename View::Element;
   using Storage = typename View::Storage;
   constexpr Heads heads = View::heads;
-  constexpr std::int64_t packed = most_rows * heads.group();
+  constexpr auto packed = static_cast<int>(most_rows * heads.group());
   constexpr int rows = packed <= 16 ? 16 : 32;
+  constexpr int most_valid = packed < rows ? packed : rows;
   constexpr auto row_tiles = static_cast<int>(ceil_div(packed, rows));
   if constexpr (Storage::is_ring) {
     constexpr int keys = decode_shape(heads.dim, rows, compiled_arch()).keys;
@@ -288,7 +289,7 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
           " can be combined");
 
   const auto launch = [&]<int cluster>(std::integral_constant<int, cluster>) {
-    using Kernel = AttendDecode<Policy, View, rows, cluster>;
+    using Kernel = AttendDecode<Policy, View, rows, most_valid, cluster>;
     launch_kernel<Kernel>(
         backend,
         {.grid = {static_cast<unsigned>(plan.parts), static_cast<unsigned>(heads.kv),
