@@ -178,6 +178,9 @@ if kvring_has_nvcc && kvring_has_gpu && [ "$quick" = 0 ]; then
   for suite in $(suites_of cuda -device$); do
     stage suite "cuda $suite" timeout "$limit" "build/cuda/tests/$suite"
   done
+  for tool in memcheck racecheck initcheck synccheck; do
+    stage suite "cuda $tool" tests/sanitize.sh "$tool"
+  done
 elif [ "$device_cases" -gt 0 ]; then
   reason="no GPU here"
   kvring_has_nvcc || reason="no CUDA toolkit here"

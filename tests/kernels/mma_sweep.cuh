@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -48,15 +49,18 @@ struct SweepTally {
   Shares shares;
 };
 
+/// Under a sanitizer, which is a hundred times slower: few cases of short prompts.
+inline bool small_sweep() { return std::getenv("KVRING_SMALL_SWEEP") != nullptr; }
+
 /// Lengths, chunks, sequences, slots and scores that follow from the seed.
 template <class A, class T, class Kernel>
 void random_attention(const Cuda& gpu, Kernel kernel, std::uint64_t seed, SweepTally& tally) {
   constexpr Heads heads = A::heads;
   using Prompt = DevicePrompt<heads, T>;
   Random random(seed);
-  const Scores score{
-      .scale = static_cast<float>((0.2 + 2 * random.unit()) / std::sqrt(static_cast<double>(heads.dim))),
-      .softcap = random.between(0, 3) == 0 ? 5.0f : 0.0f};
+  const Scores score{.scale = static_cast<float>((0.2 + 2 * random.unit()) /
+                                                 std::sqrt(static_cast<double>(heads.dim))),
+                     .softcap = random.between(0, 3) == 0 ? 5.0f : 0.0f};
   std::vector<float> host_sinks;
   for (std::int64_t h = 0; h < heads.q; ++h) host_sinks.push_back(3 * random.signed_unit());
   const auto sinks = to_device(gpu, host_sinks);
@@ -70,7 +74,7 @@ void random_attention(const Cuda& gpu, Kernel kernel, std::uint64_t seed, SweepT
   std::vector<DevicePiece<heads, T>> pieces;
   std::int64_t most_slots = 1, needed = 1;
   for (std::int64_t s = 0; s < sequences; ++s) {
-    const std::int64_t length = random.log_between(1, 9000);
+    const std::int64_t length = random.log_between(1, small_sweep() ? 300 : 9000);
     const std::int64_t seen = std::min(A::window, length);
     const auto affordable = static_cast<std::int64_t>(budget / 4 / static_cast<double>(seen));
     const std::int64_t rows = random.log_between(
@@ -107,6 +111,7 @@ template <class A, class T, class Kernel>
 void sweep(Kernel kernel, std::uint64_t seed, int cases) {
   const Stream stream;
   SweepTally tally;
+  if (small_sweep()) cases = 2;
   for (int i = 0; i < cases; ++i) {
     random_attention<A, T>(stream.backend(), kernel, seed * 1000 + static_cast<std::uint64_t>(i),
                            tally);
