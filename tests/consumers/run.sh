@@ -34,5 +34,24 @@ try find_package -DCMAKE_PREFIX_PATH="$work/prefix"
 try fetch_content -DFETCHCONTENT_SOURCE_DIR_KVRING="$root" -DFETCHCONTENT_FULLY_DISCONNECTED=ON
 try add_subdirectory -DKVRING_SOURCE="$root"
 
-echo "$passed passed, $failed failed, 0 skipped"
+# The example of kernels on raw pointers: nvcc and the headers, nothing else. It runs where it can.
+skipped=0
+if command -v nvcc > /dev/null; then
+  attention="$work/attention"
+  arch=sm_80
+  ! nvidia-smi -L > /dev/null 2>&1 || arch=native
+  if nvcc -std=c++20 -arch="$arch" -I"$root/include" "$root/examples/05_attention_on_a_gpu.cu" \
+    -o "$attention" && { [ "$arch" = sm_80 ] || "$attention" | grep -q "position 1055: .* 800$"; }; then
+    passed=$((passed + 1))
+    echo "ok    nvcc alone"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  nvcc alone"
+  fi
+else
+  skipped=1
+  echo "SKIP nvcc alone: no CUDA toolkit"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

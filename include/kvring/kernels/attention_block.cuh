@@ -53,7 +53,12 @@ class AttentionBlock {
   static constexpr int warp_keys = keys / column_warps;  // whose scores a warp computes
   static constexpr int columns = static_cast<int>(round_up(head_dim, 16 * column_warps));
   static constexpr int warp_columns = columns / column_warps;  // whose sums a warp holds
-  static_assert(head_dim % 16 == 0 && head_dim <= 512);
+  static_assert(compiled_arch() >= 80,
+                "kvring: tensor-core attention needs sm_80: name an architecture, such as nvcc "
+                "-arch=native");
+  static_assert(
+      head_dim % 16 == 0 && head_dim <= 512,
+      "kvring: tensor-core attention takes head dims that are multiples of 16, up to 512");
   static_assert(rows % (16 * row_warps) == 0 && keys % (16 * column_warps) == 0);
   static_assert(threads % 64 == 0, "rows that a thread copies must agree modulo 8");
 
