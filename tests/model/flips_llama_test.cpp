@@ -33,6 +33,9 @@ void flip_llama(Flips<Right>& flips) {
       "theta: 1,000,000 for 10,000", 0);
   flips.template flip<Of<WithRope<Kind, [](Rope& rope) { rope.scaling = 8; }>>>("RoPE scaling: 8",
                                                                                 0);
+  flips.template flip<
+      Of<WithRope<Kind, [](Rope& rope) { rope.parts = {.factor = 8, .original_context = 64}; }>>>(
+      "RoPE scaling: by parts, 8", 0);
   flips.template flip<Of<WithRope<Kind, [](Rope& rope) { rope.rotated /= 2; }>>>(
       "rotated width: half a head", 0);
   flips.template flip<Of<WithRope<Kind, [](Rope& rope) { rope.turning = rope.rotated / 8; }>>>(
