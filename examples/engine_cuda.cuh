@@ -3,6 +3,7 @@
 
 #include "engine_impl.hpp"
 #include "kvring/backend_cuda.cuh"
+#include "kvring/kernels/append_rows.cuh"
 #include "kvring/kernels/attend_cuda.cuh"
 #include "kvring/kernels/launch_cuda.cuh"
 #include "kvring/model/linear_cuda.cuh"

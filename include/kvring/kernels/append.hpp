@@ -31,4 +31,12 @@ struct Append {
   }
 };
 
+/// The rows of K and V of a batch to the slots of their positions. Back ends may overload it.
+template <class Backend, class View, class Source>
+void append_rows(const Backend& backend, View cache, Batch batch, const Source* k,
+                 const Source* v) {
+  for_each(backend, batch.rows,
+           Append<View, Source>{.cache = cache, .batch = batch, .k = k, .v = v});
+}
+
 }  // namespace kvring

@@ -189,7 +189,8 @@ inline constexpr bool has_attend_simt =
     View::heads.dim <= 512;
 
 /// out = attention of every row of a batch, whose keys and values have been appended, in f32. Rows
-/// of q, out and the cache are aligned to 16 bytes, and out must not overlap q.
+/// of q, out and the cache are aligned to 16 bytes, and out must not overlap q. The values that
+/// some query sees are finite: a neighbour in its tile multiplies them by 0.
 ///
 /// The grid follows from batch.rows and batch.count; `batch.segments` is device memory and is read
 /// when the kernel runs. A row's bits depend on its query and the keys that it sees: not on the

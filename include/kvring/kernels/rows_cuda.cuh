@@ -17,10 +17,11 @@ namespace kvring {
 
 namespace detail {
 
-/// A row in the registers of a block: thread t has elements 4t ... 4t + 3 of every 4 * Threads.
-template <int Threads>
+/// A row in the registers of a block: thread t has elements 4t ... 4t + 3 of every 4 * Threads,
+/// Held times. Its bits depend on Threads, and not on Held.
+template <int Threads, int Held = 4>
 struct RowOfBlock {
-  static constexpr int run = 4, held = 4;
+  static constexpr int run = 4, held = Held;
   static constexpr std::int64_t most = std::int64_t{Threads} * run * held;
 
   /// f(n, i): the thread's run n begins at element i.
@@ -49,9 +50,9 @@ struct RowOfBlock {
 
 }  // namespace detail
 
-template <class T, int Threads>
+template <class T, int Threads, int Held>
 struct NormRowsKernel {
-  using Row = detail::RowOfBlock<Threads>;
+  using Row = detail::RowOfBlock<Threads, Held>;
   struct Params {
     const float* x;       // [rows, width]
     const float* weight;  // [width]
@@ -62,7 +63,7 @@ struct NormRowsKernel {
   struct SharedStorage {
     float parts[Threads / 32];
   };
-  static constexpr int threads = Threads, blocks_per_sm = 1536 / Threads;
+  static constexpr int threads = Threads, blocks_per_sm = (Held == 1 ? 2048 : 1536) / Threads;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     const float* from = params.x + blockIdx.x * params.width;
@@ -94,11 +95,11 @@ struct AddNorm {
 
   /// Of one row, that begins at element `row`: the new residual is stored if `stores`; y(i, values)
   /// gets its values, or those of its norm, if `wants_y`.
-  template <int Threads, class Y>
+  template <int Threads, int Held = 4, class Y>
   __device__ void operator()(std::int64_t row, bool stores, bool wants_y,
                              float (&added_parts)[Threads / 32], float (&next_parts)[Threads / 32],
                              Y y) const {
-    using Row = detail::RowOfBlock<Threads>;
+    using Row = detail::RowOfBlock<Threads, Held>;
     typename Row::Values x;
     Row::each(width, [&](int n, std::int64_t i) { detail::load(x[n], residual + row + i); });
     if (added != nullptr) {
@@ -142,7 +143,7 @@ struct AddNorm {
   }
 };
 
-template <class In, class T, int Threads>
+template <class In, class T, int Threads, int Held>
 struct AddNormRowsKernel {
   struct Params {
     AddNorm<In> task;
@@ -151,26 +152,27 @@ struct AddNormRowsKernel {
   struct SharedStorage {
     float added_parts[Threads / 32], next_parts[Threads / 32];
   };
-  static constexpr int threads = Threads, blocks_per_sm = 1024 / Threads;
+  static constexpr int threads = Threads, blocks_per_sm = (Held == 1 ? 2048 : 1024) / Threads;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     const std::int64_t row = std::int64_t{blockIdx.x} * params.task.width;
-    params.task.template operator()<Threads>(row, true, params.y != nullptr, shared.added_parts,
-                                             shared.next_parts,
-                                             [&](std::int64_t i, const float(&values)[4]) {
-                                               detail::store(params.y + row + i, values);
-                                             });
+    params.task.template operator()<Threads, Held>(row, true, params.y != nullptr,
+                                                   shared.added_parts, shared.next_parts,
+                                                   [&](std::int64_t i, const float(&values)[4]) {
+                                                     detail::store(params.y + row + i, values);
+                                                   });
   }
 };
 
 namespace detail {
 
-/// f of the smallest block whose registers hold a row: its bits depend on the width alone.
+/// f of the smallest block whose registers hold a row: the choice depends on the width alone.
 template <class F>
 void with_block_of_row(std::int64_t width, F f) {
   constexpr std::int64_t most = RowOfBlock<1024>::most;
   require(width >= 4 && width % 4 == 0 && width <= most, "rows of ", width,
           " elements: kernels of rows take multiples of 4 up to ", most);
+  if (width <= RowOfBlock<256, 1>::most) return f(RowOfBlock<256, 1>{});
   if (width <= RowOfBlock<256>::most) return f(RowOfBlock<256>{});
   if (width <= RowOfBlock<512>::most) return f(RowOfBlock<512>{});
   f(RowOfBlock<1024>{});
@@ -182,8 +184,8 @@ void with_block_of_row(std::int64_t width, F f) {
 template <class T>
 void norm_rows(const Cuda& backend, const float* x, const float* weight, T* y, std::int64_t rows,
                std::int64_t width, float epsilon) {
-  detail::with_block_of_row(width, [&]<int Threads>(detail::RowOfBlock<Threads>) {
-    launch_kernel<NormRowsKernel<T, Threads>>(
+  detail::with_block_of_row(width, [&]<int Threads, int Held>(detail::RowOfBlock<Threads, Held>) {
+    launch_kernel<NormRowsKernel<T, Threads, Held>>(
         backend, {.grid = static_cast<unsigned>(rows)},
         {.x = x, .weight = weight, .y = y, .width = width, .epsilon = epsilon});
   });
@@ -195,17 +197,18 @@ template <class In, class T>
 void add_norm_rows(const Cuda& backend, const In* added, const float* post_weight, float* residual,
                    float scale, const float* next_weight, T* y, std::int64_t rows,
                    std::int64_t width, float epsilon) {
-  detail::with_block_of_row(width, [&]<int Threads>(detail::RowOfBlock<Threads>) {
-    launch_kernel<AddNormRowsKernel<In, T, Threads>>(backend, {.grid = static_cast<unsigned>(rows)},
-                                                     {.task = {.added = added,
-                                                               .post_weight = post_weight,
-                                                               .residual = residual,
-                                                               .to_residual = residual,
-                                                               .scale = scale,
-                                                               .next_weight = next_weight,
-                                                               .width = width,
-                                                               .epsilon = epsilon},
-                                                      .y = y});
+  detail::with_block_of_row(width, [&]<int Threads, int Held>(detail::RowOfBlock<Threads, Held>) {
+    launch_kernel<AddNormRowsKernel<In, T, Threads, Held>>(backend,
+                                                           {.grid = static_cast<unsigned>(rows)},
+                                                           {.task = {.added = added,
+                                                                     .post_weight = post_weight,
+                                                                     .residual = residual,
+                                                                     .to_residual = residual,
+                                                                     .scale = scale,
+                                                                     .next_weight = next_weight,
+                                                                     .width = width,
+                                                                     .epsilon = epsilon},
+                                                            .y = y});
   });
 }
 

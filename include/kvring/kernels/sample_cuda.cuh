@@ -4,9 +4,12 @@
 
 #include <cstdint>
 
+#include "kvring/arch/cluster.cuh"
 #include "kvring/backend_cuda.cuh"
 #include "kvring/error.hpp"
 #include "kvring/kernels/launch_kernel.cuh"
+#include "kvring/kernels/mma_shape.hpp"
+#include "kvring/kernels/random.hpp"
 #include "kvring/kernels/sample_keys.cuh"
 #include "kvring/kernels/sample_select.cuh"
 #include "kvring/units.hpp"
@@ -17,8 +20,8 @@ namespace detail {
 
 /// The likeliest token.
 struct ByLogit {
-  __device__ std::uint64_t operator()(float x, std::int64_t index, const SampleScratch*) const {
-    return key_of(x, index);
+  __device__ auto begin(const SampleScratch*) const {
+    return [](float x, std::int64_t index) { return key_of(x, index); };
   }
 };
 
@@ -30,14 +33,18 @@ struct ByChance {
   const Position* position;
   bool above_floor;  // only tokens that were selected
 
-  __device__ std::uint64_t operator()(float x, std::int64_t index,
-                                      const SampleScratch* scratch) const {
-    if (above_floor && key_of(x, index) < scratch->floor) return 0;
-    // A number in (0, 1) of 40 bits; its small values, which the winners have, are exact.
-    const float uniform =
-        static_cast<float>(random_bits(seed, position->value, index) >> 24) * 0x1p-40f + 0x1p-41f;
-    const float exponential = -log1pf(-fminf(uniform, 1 - 0x1p-24f));
-    return key_of(x * inverse_temperature - logf(exponential), index);
+  __device__ auto begin(const SampleScratch* scratch) const {
+    const std::uint64_t stream = random_bits(seed, static_cast<std::uint64_t>(position->value));
+    const std::uint64_t floor = above_floor ? scratch->floor : 0;
+    return
+        [stream, floor, scale = inverse_temperature](float x, std::int64_t index) -> std::uint64_t {
+          if (key_of(x, index) < floor) return 0;
+          // A number in (0, 1) of 40 bits; its small values, which the winners have, are exact.
+          const std::uint64_t bits = random_bits(stream, static_cast<std::uint64_t>(index));
+          const float uniform = static_cast<float>(bits >> 24) * 0x1p-40f + 0x1p-41f;
+          const float exponential = -log1pf(-fminf(uniform, 1 - 0x1p-24f));
+          return key_of(x * scale - logf(exponential), index);
+        };
   }
 };
 
@@ -60,8 +67,11 @@ struct BestTokenKernel {
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     SampleScratch* scratch = params.scratch;
     unsigned long long best = 0;
+    arch::let_successor_begin();
+    arch::wait_for_predecessor();
+    const auto choose = params.choice.begin(scratch);
     detail::for_share(params.logits, params.count, [&](float x, std::int64_t index) {
-      const unsigned long long key = params.choice(x, index, scratch);
+      const unsigned long long key = choose(x, index);
       best = key > best ? key : best;
     });
     best = of_warp(best);
@@ -93,7 +103,9 @@ template <class Choice>
 void launch_best_token(const Cuda& backend, Choice choice, const float* logits, std::int64_t count,
                        std::int32_t* id, SampleScratch* scratch) {
   launch_kernel<BestTokenKernel<Choice>>(
-      backend, {.grid = static_cast<unsigned>(ceil_div(count, sample_share))},
+      backend,
+      {.grid = static_cast<unsigned>(ceil_div(count, sample_share)),
+       .overlaps_predecessor = compiled_arch() >= 90},
       {.choice = choice, .logits = logits, .count = count, .id = id, .scratch = scratch});
 }
 

@@ -1,5 +1,5 @@
-// What argmax and sampling on a GPU share: logits as integers in the order of their likelihood, the
-// memory that their blocks meet in, and random numbers that depend on a count alone.
+// What argmax and sampling on a GPU share: logits as integers in the order of their likelihood, and
+// the memory that their blocks meet in.
 #pragma once
 
 #include <cstdint>
@@ -53,20 +53,6 @@ __device__ inline std::uint64_t key_of(float x, std::int64_t index) {
 __device__ inline std::int32_t index_of(std::uint64_t key) {
   return static_cast<std::int32_t>(most_logits - 1 -
                                    static_cast<std::int64_t>(key & (most_logits - 1)));
-}
-
-/// 64 random bits of (seed, position, index): SplitMix64's output function (Steele, Lea and Flood,
-/// 2014) at a place that all three choose.
-__device__ inline std::uint64_t scramble(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-__device__ inline std::uint64_t random_bits(std::uint64_t seed, std::int64_t position,
-                                            std::int64_t index) {
-  constexpr std::uint64_t step = 0x9e3779b97f4a7c15u;
-  const std::uint64_t stream = scramble(seed + step * static_cast<std::uint64_t>(position + 1));
-  return scramble(stream + step * static_cast<std::uint64_t>(index + 1));
 }
 
 /// A block's share of a row: a thread has elements first + t, first + t + 256, ...

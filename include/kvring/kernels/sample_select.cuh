@@ -5,8 +5,10 @@
 
 #include <cstdint>
 
+#include "kvring/arch/cluster.cuh"
 #include "kvring/backend_cuda.cuh"
 #include "kvring/kernels/launch_kernel.cuh"
+#include "kvring/kernels/mma_shape.hpp"
 #include "kvring/kernels/sample_keys.cuh"
 #include "kvring/units.hpp"
 
@@ -21,6 +23,12 @@ struct CountWeights {
 
   __device__ std::uint64_t operator()(float, const SampleScratch*) const { return 1; }
   __device__ std::uint64_t target(std::uint64_t) const { return k; }
+  /// Whether tokens of one bin, which weigh `sum` together, are all in if `remaining` is to be
+  /// reached with them.
+  __device__ bool are_all_in(std::uint64_t sum, std::uint64_t remaining, std::uint64_t, int,
+                             const SampleScratch*) const {
+    return sum == remaining;
+  }
 };
 
 /// Tokens weigh exp((x - highest) / temperature) * 2^40, rounded: selects the fewest of the
@@ -34,6 +42,13 @@ struct ProbabilityWeights {
   }
   __device__ std::uint64_t target(std::uint64_t total) const {
     return __double2ull_ru(static_cast<double>(p) * static_cast<double>(total));
+  }
+  __device__ bool are_all_in(std::uint64_t sum, std::uint64_t remaining, std::uint64_t prefix,
+                             int shift, const SampleScratch* scratch) const {
+    if (shift != index_bits) return false;
+    // They have one logit, and so one weight.
+    const float logit = of_order(static_cast<std::uint32_t>(prefix >> index_bits));
+    return sum - (*this)(logit, scratch) < remaining;
   }
 };
 
@@ -62,9 +77,12 @@ struct SelectDigitKernel {
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     SampleScratch* scratch = params.scratch;
     const bool first = params.shift + digit_bits >= key_bits;
+    for (int i = threadIdx.x; i < bins; i += threads) shared.low[i] = shared.high[i] = 0;
+    arch::let_successor_begin();
+    arch::wait_for_predecessor();
+    if (!first && scratch->remaining == 0) return;  // all is found
     const std::uint64_t prefix = first ? 0 : scratch->prefix;
     const std::uint64_t floor = params.above_floor ? scratch->floor : 0;
-    for (int i = threadIdx.x; i < bins; i += threads) shared.low[i] = shared.high[i] = 0;
     __syncthreads();
     for_share(params.logits, params.count, [&](float x, std::int64_t index) {
       const std::uint64_t key = key_of(x, index);
@@ -127,17 +145,25 @@ struct SelectDigitKernel {
 #pragma unroll
     for (int i = 0; i < bins_of_thread; ++i) {
       if (reached < target && reached + weights[i] >= target) {
-        finish(params, prefix | static_cast<std::uint64_t>(top - i) << params.shift,
-               target - reached);
+        const std::uint64_t key = prefix | static_cast<std::uint64_t>(top - i) << params.shift;
+        const std::uint64_t remaining = target - reached;
+        const bool done =
+            params.weights.are_all_in(weights[i], remaining, key, params.shift, scratch);
+        finish(params, key, done ? 0 : remaining);
       }
       reached += weights[i];
     }
   }
+  /// `remaining` 0: whatever has the prefix is in.
   __device__ static void finish(const Params& params, std::uint64_t prefix,
                                 std::uint64_t remaining) {
-    params.scratch->prefix = prefix;
-    params.scratch->remaining = remaining;
-    if (params.shift == 0) params.scratch->floor = prefix;
+    SampleScratch* scratch = params.scratch;
+    scratch->prefix = prefix;
+    scratch->remaining = remaining;
+    if (params.shift != 0 && remaining != 0) return;
+    // Among equals an earlier selection may have drawn the line.
+    const bool keeps = params.above_floor && scratch->floor > prefix;
+    if (!keeps) scratch->floor = prefix;
   }
 };
 

@@ -262,8 +262,7 @@ class Decoder {
                  PlainRmsNorm{.x = v, .width = heads.dim, .epsilon = epsilon});
       }
       rotate<Kind>(angles, rows, heads.kv, k);
-      for_each(backend_, rows,
-               Append<decltype(cache)>{.cache = cache, .batch = batch_, .k = k, .v = v});
+      append_rows(backend_, cache, batch_, k, v);
     }
     if (rest == 0) return;
 
