@@ -7,29 +7,9 @@
 #include "kvring/kernels/attention_block.cuh"
 #include "kvring/kernels/batch.hpp"
 #include "kvring/kernels/launch_kernel.cuh"
+#include "kvring/kernels/row_tiles.hpp"
 
 namespace kvring {
-
-/// The segment that tile `tile` of packed rows belongs to, when segment s begins at tile
-/// floor(first_row * group / rows) + s: a bound that needs no sum over the segments before it, and
-/// leaves at most one tile a segment empty.
-struct RowTiles {
-  Batch batch;
-  int group, rows;
-
-  KVRING_HD std::int64_t count() const { return batch.rows * group / rows + batch.count; }
-  KVRING_HD std::int64_t first_of(std::int64_t segment) const {
-    return batch.segments[segment].first_row * group / rows + segment;
-  }
-  KVRING_HD std::int64_t segment_of(std::int64_t tile) const {
-    std::int64_t low = 0, high = batch.count;
-    while (high - low > 1) {
-      const std::int64_t middle = low + (high - low) / 2;
-      (first_of(middle) <= tile ? low : high) = middle;
-    }
-    return low;
-  }
-};
 
 template <LayerPolicy Policy, class View>
 struct AttendMma {
