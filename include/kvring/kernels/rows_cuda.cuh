@@ -63,7 +63,7 @@ struct NormRowsKernel {
   struct SharedStorage {
     float parts[Threads / 32];
   };
-  static constexpr int threads = Threads, blocks_per_sm = (Held == 1 ? 2048 : 1536) / Threads;
+  static constexpr int threads = Threads, blocks_per_sm = 1536 / Threads;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     const float* from = params.x + blockIdx.x * params.width;
@@ -152,7 +152,7 @@ struct AddNormRowsKernel {
   struct SharedStorage {
     float added_parts[Threads / 32], next_parts[Threads / 32];
   };
-  static constexpr int threads = Threads, blocks_per_sm = (Held == 1 ? 2048 : 1024) / Threads;
+  static constexpr int threads = Threads, blocks_per_sm = (Held == 1 ? 1536 : 1024) / Threads;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
     const std::int64_t row = std::int64_t{blockIdx.x} * params.task.width;
