@@ -1,7 +1,5 @@
 // Decode attention: one row of each sequence, with a cold L2. Time by events, and as a node of a
 // graph; bandwidth over the bytes that must be read: keys and values in sight, and the queries.
-#include <cmath>
-
 #include "device_bench.cuh"
 #include "kvring/kernels/decode.cuh"
 
@@ -16,24 +14,15 @@ void copy(benchmark::State& state) {
   constexpr std::int64_t bytes = std::int64_t{1} << 30;
   auto from = noise<float>(gpu, bytes / 4, 1);
   Buffer<float, Cuda> to(gpu, bytes / 4);
-  Timer timer(gpu.stream);
-  const auto run = [&] {
+  const double seconds = measure(state, gpu.stream, [&](int) {
     check_cuda(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice));
-  };
-  for (int i = 0; i < 3; ++i) timer(run);
-  double seconds = 0;
-  for (auto _ : state) {
-    const double once = timer(run);
-    state.SetIterationTime(once);
-    seconds += once;
-  }
-  state.counters["GB/s"] = 2e-9 * bytes * static_cast<double>(state.iterations()) / seconds;
+  });
+  state.counters["GB/s"] = 2e-9 * bytes / seconds;
 }
 
 __global__ void nothing() {}
 void empty_kernel(benchmark::State& state) {
-  Timer timer(nullptr);
-  for (auto _ : state) state.SetIterationTime(timer([] { nothing<<<1, 32>>>(); }));
+  measure(state, nullptr, [](int) { nothing<<<1, 32>>>(); });
 }
 
 /// `lengths` of the sequences; caches are rotated so that nothing is left in the L2.
@@ -47,8 +36,7 @@ void decode(benchmark::State& state, const std::vector<std::int64_t>& lengths, s
     bytes +=
         2.0 * static_cast<double>(smaller(length, Policy::window) * heads.kv_dim()) * sizeof(bf16);
   }
-  const int copies =
-      static_cast<int>(larger(2, smaller(64, (std::int64_t{256} << 20) / (elements * 4) + 1)));
+  const int copies = cold_copies(elements * 4);
   auto k = noise<bf16>(gpu, copies * elements, 1);
   auto v = noise<bf16>(gpu, copies * elements, 2);
   auto q = noise<bf16>(gpu, sequences * heads.q_dim(), 3);
@@ -75,18 +63,8 @@ void decode(benchmark::State& state, const std::vector<std::int64_t>& lengths, s
                      q.data(), out.data(), score, plan, scratch.data());
   };
 
-  Timer timer(stream);
-  int call = 0;
-  for (int i = 0; i < 10; ++i) timer([&] { run(call++); });
-  std::vector<double> times;
-  for (auto _ : state) {
-    times.push_back(timer([&] { run(call++); }));
-    state.SetIterationTime(times.back());
-  }
-  std::sort(times.begin(), times.end());
-  const double median = times[times.size() / 2];
-  state.counters["median_us"] = median * 1e6;
-  state.counters["GB/s"] = bytes / median * 1e-9;
+  const double seconds = measure(state, stream, run);
+  state.counters["GB/s"] = bytes / seconds * 1e-9;
   state.counters["graph_us"] = graph_node_seconds(stream, bytes > 1e8 ? 8 : 64, run) * 1e6;
   state.counters["parts"] = plan.parts;
   check_cuda(cudaStreamDestroy(stream));

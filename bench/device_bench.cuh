@@ -4,6 +4,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -75,6 +77,47 @@ class Timer {
   cudaStream_t stream_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
+
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Warms up, then runs `work(i)` as often as the benchmark asks, i counting the calls: the median
+/// of the seconds, which becomes the counter median_us too.
+template <class Work>
+double measure(benchmark::State& state, cudaStream_t stream, Work work) {
+  Timer timer(stream);
+  int call = 0;
+  for (int i = 0; i < 10; ++i) timer([&] { work(call++); });
+  std::vector<double> times;
+  for (auto _ : state) {
+    times.push_back(timer([&] { work(call++); }));
+    state.SetIterationTime(times.back());
+  }
+  const double seconds = median(times);
+  state.counters["median_us"] = seconds * 1e6;
+  return seconds;
+}
+
+/// Seconds of one call of `work(i)` among `calls` in a row, the median of several such rows.
+template <class Work>
+double row_seconds(cudaStream_t stream, int calls, Work work) {
+  Timer timer(stream);
+  int call = 0;
+  const auto row = [&] {
+    for (int i = 0; i < calls; ++i) work(call++);
+  };
+  timer(row);
+  std::vector<double> times;
+  for (int i = 0; i < 9; ++i) times.push_back(timer(row));
+  return median(times) / calls;
+}
+
+/// Buffers to rotate, so that what is `bytes` long has left the L2 when its turn comes again.
+inline int cold_copies(std::int64_t bytes) {
+  return static_cast<int>(larger(2, smaller(64, (std::int64_t{256} << 20) / bytes + 1)));
+}
 
 /// Seconds of one call of `work(i)` as a node of a graph that holds `calls` of them.
 template <class Work>

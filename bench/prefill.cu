@@ -8,57 +8,35 @@ using namespace kvring::bench;
 
 namespace {
 
-/// `slots` of 0: a full cache; else the ring's.
-template <class Policy, Heads heads, class Storage>
-void prefill(benchmark::State& state, std::int64_t length, std::int64_t slots) {
+template <class Policy, Heads heads>
+void prefill(benchmark::State& state, std::int64_t length) {
   const Cuda gpu{};
-  const std::int64_t held = slots == 0 ? length : slots;
-  auto k = noise<bf16>(gpu, held * heads.kv_dim(), 1);
-  auto v = noise<bf16>(gpu, held * heads.kv_dim(), 2);
+  auto k = noise<bf16>(gpu, length * heads.kv_dim(), 1);
+  auto v = noise<bf16>(gpu, length * heads.kv_dim(), 2);
   auto q = noise<bf16>(gpu, length * heads.q_dim(), 3);
   Buffer<bf16, Cuda> out(gpu, length * heads.q_dim());
   const Segment segment{.rows = length};
   Buffer<Segment, Cuda> segments(gpu, 1);
   segments.from_host(&segment, 1);
-  const CacheView<Storage, heads, bf16> view{k.data(), v.data(), held};
+  const CacheView<Full, heads, bf16> view{k.data(), v.data(), length};
   const Batch batch{segments.data(), 1, length};
   const Scores score{.scale = 1 / std::sqrt(static_cast<float>(heads.dim))};
 
-  Timer timer(gpu.stream);
-  const auto run = [&] { attend_mma(gpu, Policy{}, view, batch, q.data(), out.data(), score); };
-  for (int i = 0; i < 3; ++i) timer(run);
-  double seconds = 0;
-  for (auto _ : state) {
-    const double once = timer(run);
-    state.SetIterationTime(once);
-    seconds += once;
-  }
+  const double seconds = measure(state, gpu.stream, [&](int) {
+    attend_mma(gpu, Policy{}, view, batch, q.data(), out.data(), score);
+  });
   const double flops = 4.0 * static_cast<double>(heads.q_dim()) * pairs(0, length, Policy::window);
-  state.counters["TFLOP/s"] = flops * static_cast<double>(state.iterations()) / seconds * 1e-12;
+  state.counters["TFLOP/s"] = flops / seconds * 1e-12;
 }
 
 template <class Policy, Heads heads>
 void add(std::int64_t length) {
   benchmark::RegisterBenchmark(
       name_of("prefill", heads, Policy::window, length).c_str(),
-      [length](benchmark::State& state) { prefill<Policy, heads, Full>(state, length, 0); })
+      [length](benchmark::State& state) { prefill<Policy, heads>(state, length); })
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond)
-      ->Iterations(length > 20'000 ? 5 : 15);
-}
-/// The same work in a ring, which wraps many times.
-template <class Policy, Heads heads>
-void add_ring(std::int64_t length) {
-  constexpr std::int64_t slots = round_up(Policy::window - 1 + 4096, 64);
-  benchmark::RegisterBenchmark(
-      (name_of("prefill", heads, Policy::window, length) + "/ring=" + std::to_string(slots))
-          .c_str(),
-      [length](benchmark::State& state) {
-        prefill<Policy, heads, Ring<slots>>(state, length, slots);
-      })
-      ->UseManualTime()
-      ->Unit(benchmark::kMicrosecond)
-      ->Iterations(length > 20'000 ? 5 : 15);
+      ->Iterations(length > 20'000 ? 5 : 30);
 }
 
 }  // namespace
@@ -77,12 +55,10 @@ int main(int argc, char** argv) {
   add<Swa<1024>, gemma256>(8192);
   add<Swa<1024>, llama128>(8192);
   add<Swa<128>, gpt_oss>(8192);
-  add_ring<Swa<512>, gemma256>(8192);
-  add_ring<Swa<1024>, llama128>(8192);
   for (std::int64_t length = 1024; length <= 131'072; length *= 2) {
     if (length != 8192) add<Swa<512>, gemma256>(length);
   }
-  for (std::int64_t length = 1024; length <= 65'536; length *= 2) {
+  for (std::int64_t length = 1024; length <= 131'072; length *= 2) {
     if (length != 8192) add<Dense, gemma256>(length);
   }
   benchmark::Initialize(&argc, argv);
