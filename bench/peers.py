@@ -471,7 +471,7 @@ def main():
         return run_model(rows, options.model, options.out)
 
     report = machine(options)
-    report["seconds"] = {}
+    report["seconds"], report["rows"] = {}, rows
     for part in options.parts.split(","):
         begin = time.monotonic()
         try:
@@ -480,11 +480,10 @@ def main():
             rows.add(part, "all", reason=reason_of(error))
         torch.cuda.empty_cache()
         report["seconds"][part] = round(time.monotonic() - begin, 1)
-    report["rows"] = rows
+        if options.out:  # now and not at the end: whoever is stopped has shown something
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(report, indent=1) + "\n")
     print("seconds:", report["seconds"])
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
