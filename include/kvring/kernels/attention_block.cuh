@@ -12,16 +12,10 @@
 #include "kvring/kernels/attend_scalar.hpp"
 #include "kvring/kernels/mma_shape.hpp"
 #include "kvring/kernels/shared_tile.cuh"
+#include "kvring/kernels/softmax_cuda.cuh"
 #include "kvring/kernels/tiles.hpp"
 
 namespace kvring {
-
-/// What scores are multiplied by to become powers of two. Without a softcap they are not scaled
-/// before.
-__device__ inline float softmax_exponent(const Scores& score) {
-  constexpr float log2_e = 1.44269504f;
-  return score.softcap == 0 ? score.scale * log2_e : log2_e;
-}
 
 /// Packed query rows of one kv head of a segment: packed row x is query head x % group of position
 /// start + x / group. A block takes rows begin ... end - 1, at most as many as its shape has.
@@ -275,8 +269,7 @@ class AttentionBlock {
         denominator_[m][half] = 0;
         if (score_.sinks != nullptr && part == 0) {
           const int x = packed.begin + row_of(m, half);
-          const float sink = score_.sinks[packed.kv_head * group + x % group];
-          maximum_[m][half] = score_.softcap == 0 ? sink / score_.scale : sink;
+          maximum_[m][half] = sink_score(score_, packed.kv_head * group + x % group);
           denominator_[m][half] = column_warp_ == 0 && lane_ % 4 == 0;  // one lane of the row's
         }
       }
@@ -385,16 +378,13 @@ class AttentionBlock {
 
   __device__ void apply_softcap(float (&scores)[m_tiles][key_tiles][4]) const {
     if (score_.softcap == 0) return;
-    // tanh(x) = 1 - 2 / (2^(2 x log2(e)) + 1), exact in both tails and to 2e-7 near 0.
-    const float to_power = 2 * 1.44269504f * score_.scale / score_.softcap;
 #pragma unroll
     for (int m = 0; m < m_tiles; ++m) {
 #pragma unroll
       for (int n = 0; n < key_tiles; ++n) {
 #pragma unroll
         for (float& value : scores[m][n]) {
-          const float power = arch::exp2_fast(value * to_power);
-          value = score_.softcap * (1 - 2 * arch::reciprocal_fast(power + 1));
+          value = softcapped(value, score_);
         }
       }
     }

@@ -1,0 +1,358 @@
+// attend_wgmma: attention of a batch on Hopper's tensor cores (sm_90a), for prefill.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "kvring/arch/barrier.cuh"
+#include "kvring/arch/tensor_map.cuh"
+#include "kvring/cache.hpp"
+#include "kvring/kernels/launch_kernel.cuh"
+#include "kvring/kernels/wgmma_shape.hpp"
+#include "kvring/kernels/wgmma_warpgroup.cuh"
+#include "kvring/kernels/wgmma_work.cuh"
+
+namespace kvring {
+
+/// A block stays and takes one work item after the other. One thread loads, by tensor maps: queries
+/// two items ahead, and tiles of K and V in the order in which they are needed,
+/// K(n - 1), K(n - 2), V(n - 1), K(n - 3) ... V(0), newest first. Two warpgroups attend; while a
+/// softmax is computed the products of the tile before it are under way, and the first scores of
+/// the next item are, while the last one is written.
+template <LayerPolicy Policy, class View>
+struct AttendWgmma {
+  using T = typename View::Element;
+  static constexpr Heads heads = View::heads;
+  static constexpr WgmmaShape shape = wgmma_shape(heads.dim, Policy::window);
+  static constexpr int threads = 384, blocks_per_sm = 1;
+  static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
+  static constexpr int head_dim = static_cast<int>(heads.dim);
+  static constexpr int group = static_cast<int>(heads.group());
+  static constexpr int box_keys =
+      64;  // a tile is loaded in boxes that no ring of whole ones breaks
+  static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
+  using Warpgroup = WgmmaWarpgroup<View, Policy, keys>;
+
+  struct SharedStorage {
+    alignas(1024) unsigned char q[2][warpgroups][query_bytes];
+    alignas(1024) unsigned char slots[shape.slots][tile_bytes];
+    WorkItem items[2];
+    arch::Barrier full[shape.slots], empty[shape.slots];
+    arch::Barrier q_full[2][warpgroups], q_empty[2][warpgroups];
+  };
+  static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(90));
+
+  struct Params {
+    CUtensorMap q, k, v, out;
+    View cache;
+    RowTiles tiles;
+    T* out_rows;  // [rows, q_heads, head_dim]
+    Scores score;
+  };
+
+  __device__ void operator()(const Params& params, SharedStorage& shared) const {
+    // Known to be the same in all lanes: products must not seem to diverge.
+    const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < shape.slots; ++i) {
+        shared.full[i].init(1);
+        shared.empty[i].init(warpgroups);
+      }
+      for (int i = 0; i < 2 * warpgroups; ++i) {
+        shared.q_full[i / 2][i % 2].init(1);
+        shared.q_empty[i / 2][i % 2].init(1);
+      }
+      arch::Barrier::fence_init();
+    }
+    if (threadIdx.x == 32) {
+      arch::prefetch_map(params.q);
+      arch::prefetch_map(params.k);
+      arch::prefetch_map(params.v);
+      arch::prefetch_map(params.out);
+    }
+    __syncthreads();
+    // 40 + 2 * 232 registers a thread of each warpgroup: what 3 * 168 at the launch allow.
+    if (warpgroup == warpgroups) {
+      arch::fewer_registers<40>();
+      if (threadIdx.x == warpgroups * 128) load(params, shared);
+    } else {
+      arch::more_registers<232>();
+      attend(params, shared, warpgroup);
+    }
+  }
+
+ private:
+  /// The slot that comes next, and the parity of its phase.
+  struct Turn {
+    int slot = 0;
+    std::uint32_t parity = 0;
+    __device__ __forceinline__ void next() {
+      if (++slot == shape.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+  };
+
+  /// The work items of this block, in order; those of dense layers, which get shorter, forth and
+  /// back.
+  struct Items {
+    int round = 0;
+    __device__ WorkItem next(const Params& params) {
+      const int all = static_cast<int>(params.tiles.count() * heads.kv);
+      const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+      WorkItem item;
+      while (!item.exists && round * blocks < all) {
+        const bool back = Policy::window == unbounded && round % 2 == 1;
+        const int index = round * blocks + (back ? blocks - 1 - block : block);
+        ++round;
+        if (index < all) {
+          item = make_item<Policy, View, rows, keys>(params.cache, params.tiles, index);
+        }
+      }
+      return item;
+    }
+  };
+
+  /// The loading thread.
+  __device__ static void load(const Params& params, SharedStorage& shared) {
+    Turn turn;
+    const auto load_tile = [&](const CUtensorMap& map, const WorkItem& item, int tile) {
+      shared.empty[turn.slot].wait(turn.parity ^ 1);
+      arch::Barrier& full = shared.full[turn.slot];
+      full.arrive_and_expect(tile_bytes);
+      const int slots = static_cast<int>(params.cache.slots);
+      int first = item.slot - (item.tiles - 1 - tile) * keys;
+      while (first < 0) first += slots;
+      for (int box = 0; box < keys; box += box_keys) {
+        int slot = first + box;
+        if (View::Storage::is_ring && slot >= slots) slot -= slots;
+        for (int column = 0; column < head_dim; column += 64) {
+          arch::load_box(shared.slots[turn.slot] + column / 64 * keys * 128 + box * 128, map,
+                         {column, item.kv_head, slot, item.sequence}, full);
+        }
+      }
+      turn.next();
+    };
+    const auto post = [&](const WorkItem& item, int number) {
+      const int buffer = number % 2;
+      for (int w = 0; w < warpgroups; ++w) {
+        shared.q_empty[buffer][w].wait((number / 2 & 1) ^ 1);
+      }
+      shared.items[buffer] = item;
+      for (int w = 0; w < warpgroups; ++w) {
+        arch::Barrier& full = shared.q_full[buffer][w];
+        if (!item.exists) {
+          full.arrive();  // there are no more
+          continue;
+        }
+        full.arrive_and_expect(query_bytes);
+        for (int column = 0; column < head_dim; column += 64) {
+          arch::load_box(shared.q[buffer][w] + column / 64 * 64 * 128, params.q,
+                         {column, 0, item.kv_head, item.first_row + w * (64 / group)}, full);
+        }
+      }
+    };
+
+    Items items;
+    WorkItem item = items.next(params);
+    post(item, 0);
+    for (int number = 1; item.exists; ++number) {
+      const WorkItem next = items.next(params);
+      load_tile(params.k, item, item.tiles - 1);
+      for (int tile = item.tiles - 2; tile >= 0; --tile) {
+        load_tile(params.k, item, tile);
+        load_tile(params.v, item, tile + 1);
+        if (tile == item.tiles - 3) post(next, number);
+      }
+      if (item.tiles < 3) post(next, number);
+      load_tile(params.v, item, 0);
+      item = next;
+    }
+  }
+
+  /// An attending warpgroup.
+  __device__ static void attend(const Params& params, SharedStorage& shared, int warpgroup) {
+    const bool leads = threadIdx.x % 128 == 0;
+    Warpgroup attending(params.score, warpgroup);
+    Turn turn;
+    const auto here = [&] { shared.full[turn.slot].wait(turn.parity); };
+    const auto slot = [&] { return arch::shared_address(shared.slots[turn.slot]); };
+    const auto take = [&] {
+      const int taken = turn.slot;
+      turn.next();
+      return taken;
+    };
+    const auto give_back = [&](int taken) {
+      if (leads) shared.empty[taken].arrive();
+    };
+
+    int number = 0;
+    shared.q_full[0][warpgroup].wait(0);
+    // Read where they lie: in the loop over tiles every register counts.
+    const WorkItem* item = &shared.items[0];
+    if (!item->exists) return;
+    if (shape.ordered && warpgroup == 1) arch::arrive_at_named_barrier(1, 256);
+    here();
+    attending.begin(*item);
+    attending.issue_scores(arch::shared_address(shared.q[0][warpgroup]), slot());
+    arch::wait_for_wgmma<0>();
+    give_back(take());
+    attending.softmax((item->tiles - 1) * keys);
+    attending.pack();
+    attending.clear_sums();
+    while (item->exists) {
+      const int buffer = number % 2;
+      const std::uint32_t q = arch::shared_address(shared.q[buffer][warpgroup]);
+#pragma unroll 1
+      for (int tile = item->tiles - 2; tile >= 0; --tile) {
+        here();
+        if (shape.ordered) arch::named_barrier(1 + warpgroup, 256);
+        attending.issue_scores(q, slot());
+        const int k = take();
+        here();
+        if (tile == item->tiles - 2) {
+          clear_unseen(shared, turn.slot, *item, tile + 1, warpgroup);
+        }
+        attending.issue_sums(slot());
+        if (shape.ordered) arch::arrive_at_named_barrier(2 - warpgroup, 256);
+        const int v = take();
+        arch::wait_for_wgmma<1>();
+        give_back(k);
+        attending.softmax(tile * keys);
+        arch::wait_for_wgmma<0>();
+        give_back(v);
+        attending.pack();
+        attending.rescale();
+      }
+      here();
+      clear_unseen(shared, turn.slot, *item, 0, warpgroup);
+      attending.issue_sums(slot());
+      const int v = take();
+      // The first scores of the next item are under way while this one is written. If there is
+      // none they are of whatever lies there, and dropped: a branch here would end the overlap.
+      const int next = (number + 1) % 2;
+      shared.q_full[next][warpgroup].wait((number + 1) / 2 & 1);
+      const WorkItem* next_item = &shared.items[next];
+      attending.finish();
+      if (next_item->exists) here();
+      attending.begin(*next_item);
+      attending.issue_scores(arch::shared_address(shared.q[next][warpgroup]), slot());
+      const int k = take();
+      arch::wait_for_wgmma<1>();
+      give_back(v);
+      attending.stage(q);
+      write(params, shared.q[buffer][warpgroup], *item, warpgroup);
+      arch::wait_for_wgmma<0>();
+      if (next_item->exists) give_back(k);
+      attending.softmax((next_item->tiles - 1) * keys);
+      attending.pack();
+      attending.clear_sums();
+      if (leads) {
+        arch::wait_for_stores_to_read();
+        shared.q_empty[buffer][warpgroup].arrive();
+      }
+      item = next_item;
+      ++number;
+    }
+    if (leads) arch::wait_for_stores();
+  }
+
+  /// Zeroes the rows of a tile of V that no row of the item sees: P is 0 there, but 0 * NaN is NaN.
+  /// Both warpgroups do, before each reads it.
+  __device__ static __forceinline__ void clear_unseen(SharedStorage& shared, int slot,
+                                                      const WorkItem& item, int tile,
+                                                      int warpgroup) {
+    const int begin = item.begin - tile * keys, end = item.last + 1 - tile * keys;
+    if (begin <= 0 && end >= keys) return;
+    constexpr int chunks = head_dim / 8;  // of 16 bytes
+    for (int i = static_cast<int>(threadIdx.x) % 128; i < keys * chunks; i += 128) {
+      const int row = i / 8 % keys;
+      if (row >= begin && row < end) continue;
+      *reinterpret_cast<uint4*>(shared.slots[slot] + i * 16) = uint4{0, 0, 0, 0};
+    }
+    arch::fence_shared_for_async();
+    arch::named_barrier(3 + warpgroup, 128);
+  }
+
+  /// Staged rows to global memory: as a box, or those that exist one by one.
+  __device__ static __forceinline__ void write(const Params& params, const unsigned char* staged,
+                                               const WorkItem& item, int warpgroup) {
+    arch::fence_shared_for_async();
+    arch::named_barrier(3 + warpgroup, 128);
+    const int valid = item.valid - warpgroup * 64;
+    const int row = item.first_row + warpgroup * (64 / group);
+    if (valid >= 64) {
+      if (threadIdx.x % 128 == 0) {
+        for (int column = 0; column < head_dim; column += 64) {
+          arch::store_box(params.out, {column, 0, item.kv_head, row},
+                          staged + column / 64 * 64 * 128);
+        }
+        arch::commit_stores();
+      }
+      return;
+    }
+    constexpr int chunks = head_dim / 8;
+    for (int i = static_cast<int>(threadIdx.x) % 128; i < valid * chunks; i += 128) {
+      const int r = i / chunks, chunk = i % chunks;
+      T* to =
+          params.out_rows +
+          (std::int64_t{row + r / group} * heads.q + item.kv_head * group + r % group) * heads.dim +
+          chunk * 8;
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(
+          staged + chunk / 8 * 64 * 128 + r * 128 + (chunk % 8 ^ r % 8) * 16);
+    }
+    arch::named_barrier(3 + warpgroup, 128);  // all have read when the buffer is given back
+  }
+};
+
+/// out = attention of every row of a batch, whose keys and values have been appended. bf16 or f16,
+/// head dims and groups for which wgmma_fits holds, on sm_90a. Pointers are aligned to 16 bytes,
+/// and out must not overlap q.
+///
+/// The grid follows from the device; `batch.segments` is device memory and is read when the kernel
+/// runs. A row's bits depend on its query and the keys that it sees: not on the chunk, the start,
+/// the neighbours, the ring, or where it wraps.
+template <LayerPolicy Policy, class View>
+void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
+                  const typename View::Element* q, typename View::Element* out, Scores score) {
+  using Kernel = AttendWgmma<Policy, View>;
+  using Storage = typename View::Storage;
+  constexpr Heads heads = View::heads;
+  static_assert(wgmma_fits<heads, typename View::Element>,
+                "kvring: attend_wgmma takes head dims of 64, 128 or 256, in groups that divide 64");
+  if constexpr (Storage::is_ring) {
+    static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::box_keys>>);
+  }
+  require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
+  require(cache.slots <= std::numeric_limits<int>::max(), "a cache of ", cache.slots,
+          " slots: attend_wgmma counts up to ", std::numeric_limits<int>::max());
+  const RowTiles tiles{batch, Kernel::group, Kernel::rows};
+  if (batch.rows == 0) return;
+
+  // Queries and results: columns, heads of a group, kv heads, rows. K and V: columns, kv heads,
+  // slots, sequences, of which a view does not know how many there are.
+  constexpr std::int64_t many = std::int64_t{1} << 20;
+  const arch::TensorShape query_shape{{heads.dim, heads.group(), heads.kv, batch.rows},
+                                      {heads.dim, heads.group() * heads.dim, heads.q_dim()}};
+  const arch::TensorShape cache_shape{{heads.dim, heads.kv, cache.slots, many},
+                                      {heads.dim, heads.kv_dim(), cache.slots * heads.kv_dim()}};
+  const std::array<int, 4> query_box{64, Kernel::group, 1, 64 / Kernel::group};
+  const std::array<int, 4> cache_box{64, 1, Kernel::box_keys, 1};
+  int device = 0, multiprocessors = 0;
+  check_cuda(cudaGetDevice(&device));
+  check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  const std::int64_t items = tiles.count() * heads.kv;
+  launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(smaller(items, multiprocessors))},
+                        {.q = arch::tensor_map(q, query_shape, query_box),
+                         .k = arch::tensor_map(cache.k, cache_shape, cache_box),
+                         .v = arch::tensor_map(cache.v, cache_shape, cache_box),
+                         .out = arch::tensor_map(static_cast<const typename View::Element*>(out),
+                                                 query_shape, query_box),
+                         .cache = cache,
+                         .tiles = tiles,
+                         .out_rows = out,
+                         .score = score});
+}
+
+}  // namespace kvring

@@ -1,0 +1,37 @@
+// WgmmaShape: how a block of the Hopper kernel is cut, chosen at compile time.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kvring/element.hpp"
+#include "kvring/heads.hpp"
+#include "kvring/kernels/mma_shape.hpp"
+#include "kvring/policy.hpp"
+
+namespace kvring {
+
+/// Two warpgroups attend with 64 packed query rows each over tiles of `keys` keys, which travel
+/// through `slots` buffers, K and V in turn. `ordered`: the warpgroups issue their products in
+/// turns, so that one's softmax meets the other's products.
+struct WgmmaShape {
+  int keys, slots;
+  bool ordered;
+};
+
+/// Queries, twice, and the slots fill an SM's shared memory. Measured on an H100
+/// (docs/performance.md).
+constexpr WgmmaShape wgmma_shape(std::int64_t head_dim, std::int64_t window) {
+  if (head_dim == 64) return window <= 256 ? WgmmaShape{64, 12, false} : WgmmaShape{128, 8, true};
+  if (head_dim == 128) return {128, 5, true};
+  return {64, 3, false};
+}
+
+/// Whether attend_wgmma exists for a kind of layer: head dims of whole boxes of 64 columns whose
+/// sums fit the registers, and groups that divide a warpgroup's 64 rows.
+template <Heads heads, class T>
+inline constexpr bool wgmma_fits = (heads.dim == 64 || heads.dim == 128 || heads.dim == 256) &&
+                                   64 % heads.group() == 0 &&
+                                   (std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+
+}  // namespace kvring
