@@ -55,6 +55,7 @@ SCHEDULES = "worlds/schedules_test.cpp"
 LEGALITY = "worlds/legality_test.cpp"
 TILES = "worlds/tiles_test.cpp"
 BATCH = "worlds/batch_test.cpp"
+SEQUENCES = "worlds/sequences_test.cpp"
 # The long walks add nothing where a short one kills.
 ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"]}
 
@@ -157,6 +158,34 @@ MUTANTS = [
     mutant("a timeline takes some layers back and then refuses", "plan.hpp",
            "for (const LiveRange& range : ranges_) range.require_rewind_to(p);", "",
            "policy/plan_test.cpp"),
+    # Snapshots and forks.
+    mutant("a snapshot takes one row less", "snapshot.hpp",
+           "return {written - PlanType::capacity(layer, written)};",
+           "return {written - PlanType::capacity(layer, written) + (written > 1)};",
+           "memory/snapshot_test.cpp"),
+    mutant("a snapshot counts from the length, not from the high-water mark", "snapshot.hpp",
+           "for_each_run(view, oldest_live<PlanType>(layer, written), {length},",
+           "for_each_run(view, oldest_live<PlanType>(layer, length), {length},", SEQUENCES),
+    mutant("a fork forgets the high-water mark", "snapshot.hpp",
+           "timeline.resume(source.length(), source.written());",
+           "timeline.resume(source.length(), source.length());", SEQUENCES),
+    mutant("a restored sequence forgets the high-water mark", "snapshot.hpp",
+           "timeline.resume(length_, written_);", "timeline.resume(length_, length_);", SEQUENCES),
+    mutant("a snapshot reads the sequence before", "snapshot.hpp",
+           "from + view.row(sequence, begin), bytes_of(count)",
+           "from + view.row(0, begin), bytes_of(count)", SEQUENCES),
+    mutant("a fork leaves the values", "snapshot.hpp", "half + view.row(from, begin), bytes);",
+           "half + view.row(half == view.k ? from : to, begin), bytes);", SEQUENCES),
+    mutant("a run goes on past the last slot", "snapshot.hpp",
+           "smaller(end - begin, view.slots - slot)", "end - begin", "memory/snapshot_test.cpp"),
+    mutant("a context too short is found after the rows are lost", "snapshot.hpp",
+           "    timeline.require_resume(length_, written_);\n    timeline.rewind_to({0});",
+           "    timeline.rewind_to({0});", "memory/snapshot_test.cpp"),
+    mutant("a timeline resumes in some layers and then refuses", "plan.hpp",
+           "    require_resume(length, written);\n    for", "    for", "policy/plan_test.cpp"),
+    mutant("a sequence resumes below its rewind floor", "live_range.hpp",
+           "length <= written && written <= context_ && after(written).may_rewind_to({length})",
+           "length <= written && written <= context_", "policy/live_range_test.cpp"),
     # Deduction.
     mutant("ring one short: W - 2 + max(C, B)", "layer.hpp",
            "return window - 1 + larger(chunk, rewind);",

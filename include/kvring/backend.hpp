@@ -11,7 +11,8 @@
 namespace kvring {
 
 /// Memory of one back end, and copies between it and the host. Copies of a device back end are
-/// ordered on its stream; `to_host` returns when the bytes are there.
+/// ordered on its stream; `to_host` returns when the bytes are there. A back end may also have
+/// `copy`, from its memory to its memory; without it such copies go by way of the host.
 template <class B>
 concept Backend = std::copyable<B> &&
     requires(const B backend, void* to, const void* from, std::size_t bytes) {
@@ -43,6 +44,7 @@ struct Host {
   void to_host(void* to, const void* from, std::size_t bytes) const {
     std::memcpy(to, from, bytes);
   }
+  void copy(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
 };
 
 }  // namespace kvring

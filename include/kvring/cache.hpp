@@ -82,7 +82,8 @@ class Caches {
   using View =
       CacheView<typename PlanType::template PlacementOf<Kind>::Storage, Kind::heads, Element>;
 
-  Caches(BackendType backend, std::int64_t context, std::int64_t sequences) : context_(context) {
+  Caches(BackendType backend, std::int64_t context, std::int64_t sequences)
+      : backend_(backend), context_(context) {
     for (std::int64_t layer = 0; layer < PlanType::layers; ++layer) {
       detail::require_cache(context, PlanType::capacity(layer, context), PlanType::row_bytes(layer),
                             sequences);
@@ -104,10 +105,12 @@ class Caches {
     require(sequence >= 0 && sequence < sequences(), "sequence ", sequence, " of ", sequences());
     return timelines_[static_cast<std::size_t>(sequence)];
   }
+  const BackendType& backend() const { return backend_; }
   std::int64_t context() const { return context_; }
   std::int64_t sequences() const { return static_cast<std::int64_t>(timelines_.size()); }
 
  private:
+  BackendType backend_;
   std::int64_t context_;
   std::array<Buffer<Element, BackendType>, static_cast<std::size_t>(PlanType::layers)> memory_;
   std::vector<Timeline<PlanType>> timelines_;

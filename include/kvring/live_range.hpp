@@ -83,7 +83,38 @@ class LiveRange {
     if (p.value == 0) written_ = 0;
   }
 
+  /// Whether a sequence of `length` positions, written up to `written`, could have come about here.
+  constexpr bool may_resume(std::int64_t length, std::int64_t written) const {
+    if (length == 0) return written == 0;
+    return length <= written && written <= context_ && after(written).may_rewind_to({length});
+  }
+
+  /// Refuses, with numbers, what may_resume refuses.
+  constexpr void require_resume(std::int64_t length, std::int64_t written) const {
+    if (may_resume(length, written)) return;
+    if (written > context_) {
+      fail("cannot resume a sequence that was written up to position ", written - 1,
+           ": the context holds ", context_, " positions; plan for ", written, " or more");
+    }
+    fail("cannot resume a sequence of ", length, " positions, written up to position ", written - 1,
+         ": no appends and rewinds lead there on ", slots_, " slots");
+  }
+
+  /// Goes on where another cache's sequence stood: its live positions have been copied here.
+  constexpr void resume(std::int64_t length, std::int64_t written) {
+    require_resume(length, written);
+    length_ = length;
+    written_ = written;
+  }
+
  private:
+  /// This cache after `written` positions, none of them taken back.
+  constexpr LiveRange after(std::int64_t written) const {
+    LiveRange range = *this;
+    range.length_ = range.written_ = written;
+    return range;
+  }
+
   /// The oldest position that a query at `p` sees.
   constexpr std::int64_t first_needed(std::int64_t p) const {
     return window_ == unbounded ? 0 : larger(0, p - (window_ - 1));

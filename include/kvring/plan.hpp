@@ -194,6 +194,17 @@ class Timeline {
     for (const LiveRange& range : ranges_) range.require_rewind_to(p);
     for (LiveRange& range : ranges_) range.rewind_to(p);
   }
+  /// One past the highest position ever written, the same in every kind.
+  constexpr std::int64_t written() const { return ranges_[0].written(); }
+
+  /// Goes on where another timeline stood, once the caches hold what was live of its sequence.
+  constexpr void require_resume(std::int64_t length, std::int64_t written) const {
+    for (const LiveRange& range : ranges_) range.require_resume(length, written);
+  }
+  constexpr void resume(std::int64_t length, std::int64_t written) {
+    require_resume(length, written);
+    for (LiveRange& range : ranges_) range.resume(length, written);
+  }
   constexpr const LiveRange& range_of_kind(int kind) const { return ranges_[kind]; }
 
  private:

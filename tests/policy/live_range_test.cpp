@@ -187,3 +187,36 @@ TEST_CASE("counts near 2^63 are refused, not wrapped") {
   CHECK_FALSE(range.may_append(std::numeric_limits<std::int64_t>::min()));
   CHECK_FALSE(range.may_rewind_to({std::numeric_limits<std::int64_t>::min()}));
 }
+
+TEST_CASE("a sequence resumes where another one stood, and only where one can stand") {
+  // 8 slots, a window of 4, a context of 20: after 13 positions the floor is 13 - 8 + 3 = 8.
+  const LiveRange empty(8, 4, 20);
+  const LiveRange saved = after(empty, 13, 5);
+  LiveRange resumed = empty;
+  resumed.resume(13, 13);
+  CHECK(same_state(resumed, saved));
+  for (std::int64_t written = 0; written <= 22; ++written) {
+    for (std::int64_t length = -1; length <= written + 1; ++length) {
+      CAPTURE(written);
+      CAPTURE(length);
+      bool reached = length == 0 && written == 0;
+      if (length > 0 && length <= written && written <= 20) {
+        const LiveRange there = after(empty, written);
+        reached = length >= there.rewind_floor().value;
+      }
+      CHECK(empty.may_resume(length, written) == reached);
+      LiveRange range = after(empty, 3);
+      const std::string words = refusal([&] { range.resume(length, written); });
+      CHECK(words.empty() == reached);
+      if (!reached) CHECK(same_state(range, after(empty, 3)));
+    }
+  }
+  CHECK(refusal([&] { resumed.resume(21, 21); }) ==
+        "kvring: cannot resume a sequence that was written up to position 20: the context holds 20 "
+        "positions; plan for 21 or more");
+  CHECK(
+      refusal([&] { resumed.resume(7, 13); }) ==
+      "kvring: cannot resume a sequence of 7 positions, written up to position 12: no appends and "
+      "rewinds lead there on 8 slots");
+  CHECK(same_state(resumed, saved));
+}

@@ -218,6 +218,13 @@ TEST_CASE("a timeline allows what every kind of layer allows") {
   CHECK(wide_first.range_of_kind(0).length() == 20);
   CHECK_THROWS_AS(wide_first.rewind_to({14}), Error);
   CHECK(wide_first.range_of_kind(0).length() == 20);
+  wide_first.rewind_to({0});
+  CHECK(wide_first.range_of_kind(0).may_resume(14, 20));
+  CHECK_THROWS_AS(wide_first.resume(14, 20), Error);
+  CHECK(wide_first.range_of_kind(0).length() == 0);
+  wide_first.resume(15, 20);
+  CHECK(wide_first.length() == 15);
+  CHECK(wide_first.written() == 20);
 
   timeline.rewind_to({15});
   for (int kind = 0; kind < 3; ++kind) CHECK(timeline.range_of_kind(kind).length() == 15);

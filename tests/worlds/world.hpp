@@ -125,24 +125,25 @@ class GuardedMemory {
   std::vector<T> k_, v_;
 };
 
-/// Appends rows from `start` on to sequence 1, one for each version.
+/// Appends rows from `start` on to a sequence, one for each version.
 template <class View>
-void append(const View& view, std::int64_t start, const std::vector<int>& versions) {
+void append(const View& view, std::int64_t start, const std::vector<int>& versions,
+            std::int64_t sequence = 1) {
   const std::int64_t rows = static_cast<std::int64_t>(versions.size());
   std::vector<KvRow> k, v;
   for (std::int64_t i = 0; i < rows; ++i) {
     k.push_back(row_of<KvRow>(Of::key, start + i, versions[i]));
     v.push_back(row_of<KvRow>(Of::value, start + i, versions[i]));
   }
-  const Segment segment{.sequence = 1, .start = {start}, .rows = rows};
+  const Segment segment{.sequence = sequence, .start = {start}, .rows = rows};
   const Append<View> append{view, {&segment, 1, rows}, k.data()->data(), v.data()->data()};
   for (std::int64_t row = rows - 1; row >= 0; --row) append(row);  // any order will do
 }
 
-/// Queries of rows [start, start + rows) of sequence 1, and the room for their results.
+/// Queries of rows [start, start + rows) of a sequence, and the room for their results.
 struct Queries {
-  Queries(std::int64_t start, std::int64_t rows)
-      : segment{.sequence = 1, .start = {start}, .rows = rows}, out(rows) {
+  Queries(std::int64_t start, std::int64_t rows, std::int64_t sequence = 1)
+      : segment{.sequence = sequence, .start = {start}, .rows = rows}, out(rows) {
     for (std::int64_t i = 0; i < rows; ++i) q.push_back(row_of<QueryRow>(Of::query, start + i));
   }
   Batch batch() const { return {&segment, 1, segment.rows}; }
