@@ -51,6 +51,11 @@ struct AttendWgmma {
   };
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    static_assert(sizeof(Params) == 0,
+                  "kvring: attend_wgmma needs sm_90a: compile with -gencode "
+                  "arch=compute_90a,code=sm_90a, or choose PrefillKernel::mma");
+#endif
     // Known to be the same in all lanes: products must not seem to diverge.
     const int warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
     if (threadIdx.x == 0) {
@@ -158,15 +163,16 @@ struct AttendWgmma {
     WorkItem item = items.next(params);
     post(item, 0);
     for (int number = 1; item.exists; ++number) {
-      const WorkItem next = items.next(params);
+      // The next item is made when this one has enough to do: making one takes as long as a tile.
+      WorkItem next;
       load_tile(params.k, item, item.tiles - 1);
       for (int tile = item.tiles - 2; tile >= 0; --tile) {
         load_tile(params.k, item, tile);
         load_tile(params.v, item, tile + 1);
-        if (tile == item.tiles - 3) post(next, number);
+        if (tile == item.tiles - 3) post(next = items.next(params), number);
       }
-      if (item.tiles < 3) post(next, number);
       load_tile(params.v, item, 0);
+      if (item.tiles < 3) post(next = items.next(params), number);
       item = next;
     }
   }
