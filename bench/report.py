@@ -27,6 +27,28 @@ PLOTS = {"length": ROOT / "docs" / "performance-length.svg", "floor": ROOT / "do
 # TFLOP/s of fused multiply-adds in f32: 2 x 128 lanes x SMs x the highest clock.
 F32_PEAK = {"NVIDIA H100 80GB HBM3": 66.9, "NVIDIA H200": 66.9}
 
+# What was expected of these rows before there was a kernel, and the roof: what mma.sync alone (626 TFLOP/s), or
+# the traffic between it and shared memory, would allow on an H100.
+PREDICTED = {
+    "prefill/hd=64/heads=32:8/causal/length=8192": (340, 340, 626),
+    "prefill/hd=96/heads=32:8/causal/length=8192": (330, 340, 626),
+    "prefill/hd=128/heads=32:8/causal/length=8192": (365, 375, 626),
+    "prefill/hd=256/heads=8:2/causal/length=8192": (325, 340, 504),
+    "prefill/hd=512/heads=8:2/causal/length=8192": (266, 290, 408),
+    "prefill/hd=256/heads=8:2/window=512/length=8192": (215, 240, 504),
+    "prefill/hd=256/heads=8:2/window=1024/length=8192": (250, 275, 504),
+    "prefill/hd=128/heads=32:8/window=1024/length=8192": (320, 335, 626),
+    "prefill/hd=64/heads=64:8/window=128/length=8192": (120, 135, 626),
+    "decode/hd=256/heads=8:2/window=512/length=32768/batch=1": (7.0, 7.7, None),
+    "decode/hd=256/heads=8:2/window=512/length=32768/batch=128": (47, 47, 44),
+    "decode/hd=512/heads=8:2/causal/length=32768/batch=1": (47, 49, 44),
+    "decode/hd=128/heads=32:8/causal/length=131072/batch=1": (180, 184, 176),
+    "fused_append/hd=256/heads=8:2/rows=4096": (2600, 2600, 2980),
+    "fused_append/hd=256/heads=8:2/rows=16384": (2750, 2750, 2980),
+    "simt/hd=128/heads=32:8/causal/length=4096": (38, 42, 66.9),
+    "e2e/Gemma4_E4B/decode=5313": (270, 320, 337),
+}
+
 
 # --- join -----------------------------------------------------------------------------------------
 
@@ -217,16 +239,25 @@ def median(values):
     return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
 
+def short_name(name):
+    for long, short in (("length=", ""), ("heads=", ""), ("window=", "W"), ("hd=", "hd"), ("rows=", "rows ")):
+        name = name.replace("/" + long, " " + short)
+    return name
+
+
 def print_short(report):
     print(f"{report['device']}, driver {report['driver']}, {report['date']}, commit {report['commit'][:10]}")
-    for row in report["rows"][:56]:
-        ours = " ".join(number(value) for value in row.get("ours", [])) or row.get("reason", "-")
-        more = f" {number(median(row['median_us']))} us" if row["name"].startswith("decode") and "median_us" in row else ""
-        more += f" graph {number(median(row['graph_us']))}" if "graph_us" in row else ""
-        more += f" {100 * row['share']:.0f}%" if "share" in row else ""
+    rows = [row for row in report["rows"] if not row["name"].startswith("prefill") or not is_plot_row(row)]
+    for row in rows[:57]:
+        values = row.get("ours", [])
+        ours = " / ".join(f"{100 * value:+.2f}%" if "slower" in row["unit"] else number(value) for value in values)
+        more = [ours or row.get("reason", "-"), row.get("unit", "")]
+        more += [f"{number(median(row['median_us']))} us"] if row["name"].startswith("decode") and values else []
+        more += [f"node {number(median(row['graph_us']))}"] if "graph_us" in row else []
+        more += [f"{100 * row['share']:.0f}%"] if "share" in row else []
         peers = ", ".join(f"{name} {number(one['value'])}" if "value" in one else f"{name}: {one['reason'][:24]}"
                           for name, one in row.get("peers", {}).items())
-        print(f"{row['name'][:52]:52} {ours} {row.get('unit', '')}{more} | {peers}"[:150])
+        print(f"{short_name(row['name'])[:46]:46} {' '.join(more)} | {peers}"[:150])
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -296,7 +327,7 @@ def decode_part(report):
     for row in kinds(report, "decode"):
         name = row["name"]
         body.append([shape_of(name) if "ragged" not in name else "hd 256, 8/4, W 1024, ragged",
-                     field(name, "batch"), tokens(field(name, "length") or "1-8192"), both(row["median_us"]),
+                     tokens(field(name, "batch")), tokens(field(name, "length") or "1-8192"), both(row["median_us"]),
                      both(row["graph_us"]), both(row["ours"]), peer_cell(row, "flash", "cudnn", "flex", "efficient"),
                      f"{share_cell(row)} of {row['floor_by']}" if "share" in row else "-"])
     return table(["decode", "batch", "tokens", "us by events", "us as graph node", "GB/s", "best peer, GB/s", "share"], body)
@@ -331,6 +362,31 @@ def models_part(report):
                      both(row["ours"]), number(value) if value else peer.get("reason", "-"),
                      f"{median(row['ours']) / value:.1f}" if value else "-", share_cell(row)])
     return table(["model", "tokens/s", "transformers", "times", "of the floor"], body)
+
+
+def label_of(name):
+    kind = name.split("/")[0].replace("_", " ")
+    if kind == "e2e":
+        return " ".join(name.split("/")[1:]).replace("_", " ").replace("=", " ")
+    if "ragged" in name:
+        return "decode ragged, 1,024 sequences"
+    if "append" in kind:
+        return f"{kind}, hd {field(name, 'hd')}, {tokens(field(name, 'rows'))} rows"
+    batch = f", batch {field(name, 'batch')}" if field(name, "batch") else ""
+    return f"{kind}, {shape_of(name)}, {tokens(field(name, 'length'))}{batch}"
+
+
+def predictions_part(report):
+    body = []
+    for row in report["rows"]:
+        if row["name"] not in PREDICTED or "ours" not in row:
+            continue
+        low, high, roof = PREDICTED[row["name"]]
+        is_time = row["name"].startswith("decode/")
+        expected = number(low) if low == high else f"{number(low)}-{number(high)}"
+        body.append([label_of(row["name"]), f"{expected} {'us' if is_time else row['unit']}",
+                     both(row["median_us"] if is_time else row["ours"]), number(roof) if roof else "-"])
+    return table(["row", "predicted", "measured", "roof"], body)
 
 
 def refusals_part(report):
@@ -433,21 +489,10 @@ def floor_plot(report):
         x = left + percent * 3.8
         parts.append(f'<path class="g" d="M{x:g} 36V{height - 12}"/><text x="{x:g}" y="32" text-anchor="middle">{percent}%</text>')
     for n, row in enumerate(rows):
-        name, y = row["name"], 44 + line * n
-        kind = name.split("/")[0]
-        label = kind.replace("_", " ")
-        if kind == "e2e":
-            label = " ".join(name.split("/")[1:]).replace("_", " ").replace("=", " ")
-        elif "ragged" in name:
-            label += " ragged, 1,024 sequences"
-        elif kind in ("append", "fused_append"):
-            label += f", hd {field(name, 'hd')}, {tokens(field(name, 'rows'))} rows"
-        else:
-            label += f", {shape_of(name)}, {tokens(field(name, 'length'))}"
-            label += f", batch {field(name, 'batch')}" if field(name, "batch") else ""
+        kind, y = row["name"].split("/")[0], 44 + line * n
         colour = COLOURS[["prefill", "decode", "append", "e2e"].index(
             {"fused_append": "append", "simt": "prefill"}.get(kind, kind))]
-        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{label}</text>'
+        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{label_of(row["name"])}</text>'
                      f'<rect x="{left}" y="{y + 1}" width="{380 * min(row["share"], 1.05):.1f}" height="{line - 6}" fill="{colour}"/>'
                      f'<text x="{left + 380 * min(row["share"], 1.05) + 5:.1f}" y="{y + 12}">{100 * row["share"]:.0f}%</text>')
     return svg(width, height, parts)
@@ -479,7 +524,7 @@ def main():
         sys.exit("no bench/results/device-*.json: run bench/device.sh on a machine with a GPU")
     report = load(file)
     parts = {"source": source_part(report, file), "prefill": prefill_part(report), "decode": decode_part(report),
-             "rest": rest_part(report), "models": models_part(report), "refusals": refusals_part(report),
+             "rest": rest_part(report), "models": models_part(report), "refusals": refusals_part(report), "predictions": predictions_part(report),
              "ptxas": ptxas_part(RESULTS)}
     wanted = {PAGE: written(PAGE.read_text(encoding="utf-8"), parts), PLOTS["length"]: length_plot(report),
               PLOTS["floor"]: floor_plot(report)}

@@ -13,6 +13,7 @@ Checked:
   ladder   the block that follows <!-- tests/layout/ladder.txt --> is that file without its comments, on fewer lines
   paths    every path in backticks, and every link, leads to a file of this repository
   length   no page is longer than 250 lines
+  figures  tables and plots of docs/performance.md are what bench/report.py makes of bench/results
 
 Ends with one line: N passed, N failed, N skipped.
 """
@@ -242,6 +243,14 @@ def check_lengths(tally):
         tally.judge(f"{name_of(page)}: {lines} lines", None if lines <= 250 else "more than 250")
 
 
+def check_figures(tally):
+    if not list((ROOT / "bench" / "results").glob("device-*.json")):
+        tally.skip("figures of docs/performance.md", "no results of bench/device.sh")
+        return
+    code, report = run([sys.executable, "bench/report.py", "--check"])
+    tally.judge("docs/performance.md shows what bench/results hold", report.strip() or "it fails" if code else None)
+
+
 def main():
     parser = argparse.ArgumentParser(description="See the top of this file.")
     parser.add_argument("--jobs", type=int, default=2)
@@ -252,6 +261,7 @@ def main():
     check_ladder(tally)
     check_paths(tally)
     check_lengths(tally)
+    check_figures(tally)
     check_blocks(tally, 0 if options.no_compile else max(1, options.jobs))
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
     sys.exit(1 if tally.failed or not tally.passed else 0)
