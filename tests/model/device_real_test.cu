@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "kernels/device.cuh"
+#include "kvring/kernels/attend_cuda.cuh"
+#include "kvring/model/decoder.hpp"
 #include "kvring/model/decoder_cuda.cuh"
+#include "kvring/model/linear_cuda.cuh"
 #include "kvring/model/load_gguf.hpp"
 #include "kvring/model/prefill.hpp"
 #include "kvring/models/gemma3.hpp"
@@ -254,6 +257,25 @@ TEST_CASE("device: Gemma 3 270M in bf16, every position, prefilled and decoded")
 TEST_CASE("device: Gemma 3 270M in f16, every position, prefilled and decoded") {
   if (cannot_run("device: Gemma 3 270M in f16")) return;
   check_distance<f16>(1);
+}
+
+TEST_CASE("device: Gemma 3 270M in f32 by the generic decoder, at the host's tolerances") {
+  if (cannot_run("device: Gemma 3 270M in f32")) return;
+  const Stream stream;
+  const Cuda gpu = stream.backend();
+  const Oracle oracle("gemma3-270m-gpl3");
+  const GgufFile file(std::getenv("KVRING_GEMMA3"));
+  const auto weights = load_gguf<Model>(gpu, file);
+  Decoder<RingPlan<f32>, Cuda> decoder(gpu, weights, context);
+  Figures figures(gpu, oracle);
+  prefill(decoder, 0, oracle.ids, Wanted::all,
+          [&](Span span) { figures.take(decoder, 0, span.start.value, span.rows); });
+  const Distance d = distance_of(figures, oracle, 0, oracle.ids.size());
+  MESSAGE("f32: ", text(d), "; oracle's mean NLL ", oracle.mean_nll());
+  CHECK(d.logsumexp <= 5e-4);
+  CHECK(d.logit <= 5e-4);
+  CHECK(std::abs(d.mean_nll - oracle.mean_nll()) <= 1e-5);
+  CHECK(d.largest_margin <= 1e-3);
 }
 
 TEST_CASE("device: Gemma 3 270M, greedy tokens after every cut") {

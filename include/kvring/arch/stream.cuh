@@ -1,5 +1,5 @@
-// Loads of data that is read once. PTX ISA, "Data Movement and Conversion Instructions:
-// ld.global.nc".
+// Loads of data that is read once, and data that is brought near before it is read. PTX ISA, "Data
+// Movement and Conversion Instructions: ld.global.nc, prefetch".
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,6 +16,17 @@ __device__ inline uint4 load_once_16(const void* from) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(from));
   return value;
+}
+
+/// Nothing, for the machine. The compiler must not reckon with what these bits were before: what it
+/// derives from them it derives anew, instead of keeping it in registers.
+__device__ inline void forget(uint4& bits) {
+  asm volatile("" : "+r"(bits.x), "+r"(bits.y), "+r"(bits.z), "+r"(bits.w));
+}
+
+/// The line of 128 bytes at an address, into the L2 cache.
+__device__ inline void bring_to_l2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(address));
 }
 
 }  // namespace kvring::arch

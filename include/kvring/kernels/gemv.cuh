@@ -1,12 +1,14 @@
 // gemv: y = x w^T for one row, or a few: what decoding multiplies. Bound by reading w.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #include "kvring/arch/cluster.cuh"
 #include "kvring/arch/stream.cuh"
 #include "kvring/backend_cuda.cuh"
+#include "kvring/error.hpp"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/launch_kernel.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
@@ -66,6 +68,13 @@ struct StoreGatedPair {
   }
 };
 
+/// Memory that a later product will read: a product that waits for its x brings it to the L2 cache
+/// in the meantime, when the memory has nothing else to do.
+struct ReadAhead {
+  const void* from = nullptr;
+  std::int64_t bytes = 0;
+};
+
 /// x as it lies in memory.
 template <class T>
 struct PlainRows {
@@ -81,101 +90,138 @@ struct AddedRow {
   AddNorm<float> task;
 };
 
-/// Rows of w are shared out to warps, long ones to several. A warp requests its part of some rows
-/// of w in one go, before it waits for whatever x comes from, and then adds up one row of x after
-/// the other: a row's bits do not depend on how many there are.
+/// A warp takes a result after the other. It requests a slice of a row of w in one go, at most ten
+/// runs a lane, and adds up that slice for one row of x after the other, so that a row's bits do
+/// not depend on how many there are. What it reads first it requests before it waits for whatever x
+/// comes from, and what it reads after that it brings to the L2 cache.
 template <class T, std::int64_t In, class Input, class Store>
 struct GemvKernel {
   static_assert(In % 8 == 0, "rows of weights must be aligned to 16 bytes");
   static constexpr int run = 8;  // values in 16 bytes
   static constexpr int row_runs = static_cast<int>(In / run);
-  static constexpr int most_runs = 10;                  // of a lane, in all rows it has at once
+  static constexpr int most_runs = 10;  // of a lane at once; eight, if a row is cut anyway
+  static constexpr int slices =
+      row_runs <= 32 * most_runs ? 1 : (row_runs + 32 * 8 - 1) / (32 * 8);   // of a row
+  static constexpr int runs = (row_runs + 32 * slices - 1) / (32 * slices);  // of a lane, a slice
   static constexpr int members = Store::pairs ? 2 : 1;  // rows of w that make one result
-  static constexpr int runs_of(int split) { return (row_runs + 32 * split - 1) / (32 * split); }
-  static constexpr int choose_split() {
-    int split = 1;
-    while (split < 8 && members * runs_of(split) > most_runs) split *= 2;
-    return split;
-  }
-  static constexpr int split = choose_split();  // warps that share a row of w
-  static constexpr int runs = runs_of(split);   // of a lane, in a row
-  /// Results of a warp at once.
+  /// Short rows: several results at once.
   static constexpr int results =
-      static_cast<int>(larger(1, smaller(4, most_runs / (members * runs))));
-  static constexpr int held = results * members;
+      slices > 1 ? 1 : static_cast<int>(larger(1, smaller(4, most_runs / (members * runs))));
+  static constexpr bool at_once = slices == 1 && results * members * runs <= most_runs;
+  static constexpr int held = at_once ? results * members : 1;  // slices requested at once
+  static constexpr int steps = at_once ? 1 : results * members * slices;  // requests a warp makes
 
-  // What makes x needs registers too.
-  static constexpr int threads = 256, blocks_per_sm = Input::staged ? 2 : 3;
-  static constexpr int groups = threads / 32 / split;  // of warps, in a block
-  static_assert(held * runs <= 24, "too much for the registers of a thread");
+  // What makes x needs registers too. Two blocks that have requested ten runs a lane keep 80 KB on
+  // their way, more than the memory needs to be busy.
+  static constexpr int threads = 256, blocks_per_sm = Input::staged || held * runs > 8 ? 2 : 3;
+  static constexpr int warps = threads / 32;
+  static constexpr int most_rows = 32;
 
   struct Params {
     const T* w;  // [members * out, In]
     Input input;
     std::int64_t out, rows;
     Store store;
+    ReadAhead ahead;
   };
   struct SharedStorage {
     alignas(16) T x[Input::staged ? In : 8];
-    float parts[2][groups][split][held];
-    float added_parts[threads / 32], next_parts[threads / 32];
+    float added_parts[warps], next_parts[warps];
   };
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    const int group = warp / split, part = warp % split;
-    const std::int64_t stride = std::int64_t{gridDim.x} * groups * results;
-    std::int64_t block_first = std::int64_t{blockIdx.x} * groups * results;
-    const int first_run = part * 32 + lane;  // and every 32 * split from there
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const std::int64_t stride = std::int64_t{gridDim.x} * warps * results;
+    std::int64_t first =
+        (std::int64_t{blockIdx.x} * warps + static_cast<int>(threadIdx.x) / 32) * results;
 
-    uint4 w[held][runs];
-    const auto request = [&](std::int64_t first) {
-#pragma unroll
-      for (int h = 0; h < held; ++h) {
-        // The last results of a matrix may have no neighbours: they are summed, not stored.
-        const std::int64_t result = smaller(first + h / members, params.out - 1);
-        const T* from = params.w + (result + (h % members) * params.out) * In;
-#pragma unroll
-        for (int n = 0; n < runs; ++n) {
-          const int at = first_run + n * 32 * split;
-          w[h][n] = at < row_runs ? arch::load_once_16(from + at * run) : uint4{};
-        }
-      }
-    };
-    request(block_first + group * results);
-    arch::wait_for_predecessor();
     arch::let_successor_begin();
+    uint4 w[held][runs];
+    request(params, first, 0, 0, lane, w);
+    bring(params, steps > 1 ? first : first + stride, steps > 1 ? 1 : 0, lane);
+    bring(params, steps > 2 ? first : first + (steps > 1 ? 1 : 2) * stride, steps > 2 ? 2 : 0,
+          lane);
+    bring_ahead(params.ahead);
+    if constexpr (Input::staged) bring_ahead(params.input.task);
+    arch::wait_for_predecessor();
     const T* x = make_input(params, shared);
 
-    int turn = 0;
-    while (true) {
-      const std::int64_t first = block_first + group * results;
-      for (std::int64_t row = 0; row < params.rows; ++row) {
-        float sums[held];
-        add_up(w, x + row * In, first_run, sums);
-        if constexpr (split > 1) {
-          if (lane == 0) {
+    for (; first < params.out; first += stride) {
+      float totals[results * members];  // lane n has those of row n of x
 #pragma unroll
-            for (int h = 0; h < held; ++h) shared.parts[turn][group][part][h] = sums[h];
+      for (int index = 0; index < results * members; index += held) {
+#pragma unroll 1
+        for (int part = 0; part < slices; ++part) {
+          for (int row = 0; row < params.rows; ++row) {
+            float sums[held];
+            add_up(w, x + row * In, part, lane, sums);
+#pragma unroll
+            for (int h = 0; h < held; ++h) {
+              float& total = totals[index + h];
+              if (lane == row) total = part == 0 ? sums[h] : total + sums[h];
+            }
           }
-          __syncthreads();
-#pragma unroll
-          for (int h = 0; h < held; ++h) {
-            sums[h] = shared.parts[turn][group][0][h];
-#pragma unroll
-            for (int p = 1; p < split; ++p) sums[h] += shared.parts[turn][group][p][h];
-          }
-          turn ^= 1;
+          const bool next_part = part + 1 < slices, next_index = index + held < results * members;
+          request(params, next_part || next_index ? first : first + stride,
+                  next_part    ? index
+                  : next_index ? index + held
+                               : 0,
+                  next_part ? part + 1 : 0, lane, w);
         }
-        if (part == 0) store(params, row, first, sums, lane);
       }
-      block_first += stride;
-      if (block_first >= params.out) return;
-      request(block_first + group * results);
+      if (lane < params.rows) store(params, lane, first, totals);
     }
   }
 
  private:
+  /// Where part `part` of row number `index` of some results begins. Past the end of the matrix: of
+  /// its last result, for nobody.
+  __device__ static const T* slice(const Params& params, std::int64_t first, int index, int part) {
+    const std::int64_t result = smaller(first + index / members, params.out - 1);
+    return params.w + (result + index % members * params.out) * In + part * (32 * runs * run);
+  }
+  __device__ static void request(const Params& params, std::int64_t first, int index, int part,
+                                 int lane, uint4 (&w)[held][runs]) {
+    if (first >= params.out) return;
+#pragma unroll
+    for (int h = 0; h < held; ++h) {
+      const T* from = slice(params, first, index + h, part);
+#pragma unroll
+      for (int n = 0; n < runs; ++n) {
+        const int at = n * 32 + lane;
+        const bool inside = part * (32 * runs) + at < row_runs;
+        w[h][n] = inside ? arch::load_once_16(from + at * run) : uint4{};
+      }
+    }
+  }
+  /// What is requested in a step of a warp, to the L2 cache.
+  __device__ static void bring(const Params& params, std::int64_t first, int step, int lane) {
+    if (first >= params.out) return;
+    constexpr int in_line = 128 / static_cast<int>(sizeof(T));
+    const int index = step / slices * held, part = step % slices;
+#pragma unroll
+    for (int h = 0; h < held; ++h) {
+      const T* from = slice(params, first, index + h, part);
+      for (int at = lane * in_line; at < 32 * runs * run; at += 32 * in_line) {
+        if (part * (32 * runs * run) + at < In) arch::bring_to_l2(from + at);
+      }
+    }
+  }
+  __device__ static void bring_ahead(const ReadAhead& ahead) {
+    constexpr std::int64_t line = 128;
+    for (std::int64_t at = (std::int64_t{blockIdx.x} * threads + threadIdx.x) * line;
+         at < ahead.bytes; at += std::int64_t{gridDim.x} * threads * line) {
+      arch::bring_to_l2(static_cast<const std::byte*>(ahead.from) + at);
+    }
+  }
+  /// The weights of the norms: nobody read them since the last token.
+  __device__ static void bring_ahead(const AddNorm<float>& task) {
+    const int at = static_cast<int>(threadIdx.x) * 32;
+    if (at >= In) return;
+    if (task.post_weight != nullptr) arch::bring_to_l2(task.post_weight + at);
+    if (task.next_weight != nullptr) arch::bring_to_l2(task.next_weight + at);
+  }
+
   /// Where the rows of x are.
   __device__ static const T* make_input(const Params& params, SharedStorage& shared) {
     if constexpr (Input::staged) {
@@ -189,18 +235,19 @@ struct GemvKernel {
     }
   }
 
-  __device__ static void add_up(const uint4 (&w)[held][runs], const T* x, int first_run,
+  __device__ static void add_up(uint4 (&w)[held][runs], const T* x, int slice, int lane,
                                 float (&sums)[held]) {
     float parts[held][4];
 #pragma unroll
     for (int h = 0; h < held; ++h) parts[h][0] = parts[h][1] = parts[h][2] = parts[h][3] = 0;
 #pragma unroll
     for (int n = 0; n < runs; ++n) {
-      const int at = first_run + n * 32 * split;
+      const int at = (slice * runs + n) * 32 + lane;
       float values[run] = {};
       if (at < row_runs) detail::load(values, x + at * run);
 #pragma unroll
       for (int h = 0; h < held; ++h) {
+        arch::forget(w[h][n]);  // or all of them would be widened before the first row
         const auto& weights = reinterpret_cast<const detail::Run<T, run>&>(w[h][n]);
 #pragma unroll
         for (int i = 0; i < run; ++i) {
@@ -214,16 +261,15 @@ struct GemvKernel {
     }
   }
 
-  /// Lane n stores result n.
   __device__ static void store(const Params& params, std::int64_t row, std::int64_t first,
-                               const float (&sums)[held], int lane) {
+                               const float (&totals)[results * members]) {
 #pragma unroll
     for (int r = 0; r < results; ++r) {
-      if (lane != r || first + r >= params.out) continue;
+      if (first + r >= params.out) return;
       if constexpr (members == 2) {
-        params.store(row, first + r, sums[2 * r], sums[2 * r + 1]);
+        params.store(row, first + r, totals[2 * r], totals[2 * r + 1]);
       } else {
-        params.store(row, first + r, sums[r]);
+        params.store(row, first + r, totals[r]);
       }
     }
   }
@@ -234,13 +280,15 @@ struct GemvKernel {
 /// ended, but for what reads x.
 template <std::int64_t In, class T, class Input, class Store>
 void gemv(const Cuda& backend, const T* w, const Input& input, std::int64_t rows, std::int64_t out,
-          const Store& store, int multiprocessors, bool overlap) {
+          const Store& store, int multiprocessors, bool overlap, ReadAhead ahead = {}) {
   using Kernel = GemvKernel<T, In, Input, Store>;
-  const std::int64_t units = ceil_div(out, Kernel::groups * Kernel::results);
+  require(rows >= 1 && rows <= Kernel::most_rows, "gemv of ", rows, " rows: it takes 1 to ",
+          Kernel::most_rows);
+  const std::int64_t units = ceil_div(out, Kernel::warps * Kernel::results);
   const std::int64_t blocks = smaller(units, multiprocessors * Kernel::blocks_per_sm);
-  launch_kernel<Kernel>(backend,
-                        {.grid = static_cast<unsigned>(blocks), .overlaps_predecessor = overlap},
-                        {.w = w, .input = input, .out = out, .rows = rows, .store = store});
+  launch_kernel<Kernel>(
+      backend, {.grid = static_cast<unsigned>(blocks), .overlaps_predecessor = overlap},
+      {.w = w, .input = input, .out = out, .rows = rows, .store = store, .ahead = ahead});
 }
 
 }  // namespace kvring
