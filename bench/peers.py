@@ -34,7 +34,10 @@ WINDOWS = [(256, 8, 2, 512), (256, 8, 2, 1024), (128, 32, 8, 1024), (64, 64, 8, 
 LENGTH = 8192
 # Tiles for flex_attention where its own choice does not fit or is slow; the best one counts.
 TILES = {512: [{"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 2},
+               {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2},
+               {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 4, "num_stages": 3},
                {"BLOCK_M": 128, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1},
+               {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1},
                {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 8, "num_stages": 1}]}
 # (head_dim, q heads, kv heads, window or 0, batch, length)
 DECODES = [(256, 8, 2, 512, 1, 32768), (256, 8, 2, 512, 16, 32768), (256, 8, 2, 512, 128, 32768),
@@ -57,6 +60,7 @@ def reason_of(error, heard=()):
     """One line: what the library warned of, then what it raised."""
     texts = [str(w.message) for w in heard] + [f"{type(error).__name__}: {error}"]
     lines = [" ".join(text.split("(Triggered internally")[0].split()) for text in texts]
+    lines = [line for line in lines if "runtime disabled" not in line and not line.endswith("not used because:")]
     return "; ".join(dict.fromkeys(line for line in lines if line))[:300]
 
 
@@ -222,16 +226,23 @@ def block_mask(rows, length, window):
     return create_block_mask(windowed if window else causal, None, None, rows, length, device=device)
 
 
-def flex_calls(job):
-    """(tiles, function of q, k, v) of each choice of tiles; nothing is compiled before a call."""
-    _, dim, _, _, window, _, rows, length = job
-    mask = block_mask(rows, length, window)
-    for tiles in TILES.get(dim, [None]) if rows > 1 else [None]:
-        call = compiled_flex()
-        yield tiles, lambda q, k, v: call(q, k, v, block_mask=mask, enable_gqa=True, kernel_options=tiles)
+def tiles_of(job):
+    _, dim, *_, rows, _ = job
+    return TILES.get(dim, [None]) if rows > 1 else [None]
 
 
-def run_flex_job(rows, job, only_compile=False):
+def flex_call(mask, tiles):
+    """A function of q, k, v; nothing is compiled before its first call."""
+    call = compiled_flex()
+    return lambda q, k, v: call(q, k, v, block_mask=mask, enable_gqa=True, kernel_options=tiles)
+
+
+def compile_flex(job, tiles):
+    _, dim, q_heads, kv_heads, window, batch, q_rows, length = job
+    flex_call(block_mask(q_rows, length, window), tiles)(*inputs(batch, q_rows, length, dim, q_heads, kv_heads))
+
+
+def run_flex_job(rows, job):
     name, dim, q_heads, kv_heads, window, batch, q_rows, length = job
     in_sight = min(window or length, length)
     data = batch * in_sight * kv_heads * dim * 4
@@ -241,18 +252,16 @@ def run_flex_job(rows, job, only_compile=False):
     q, *kv = inputs(batch, q_rows, length, dim, q_heads, kv_heads)
     caches = [kv] + [inputs(batch, 1, length, dim, q_heads, kv_heads)[1:] for _ in range(copies - 1)]
     best, reasons = None, []
-    for tiles, call in flex_calls(job):
+    mask = block_mask(q_rows, length, window)
+    for tiles in tiles_of(job):
+        call = flex_call(mask, tiles)
         try:
             out = call(q, *kv)
-            if only_compile:
-                continue
             seconds = event_seconds(lambda i: call(q, *caches[i % copies]))
             if best is None or seconds < best[0]:
                 best = (seconds, error_of(out, q, *kv, window), tiles)
         except Exception as error:
             reasons.append(reason_of(error))
-    if only_compile:
-        return
     if best is None:
         rows.add(name, "flex", reason=reasons[0])
         return
@@ -270,7 +279,7 @@ def run_flex(rows, options):
 
 def prepare(options):
     """Compiles in several processes; a failure shows up again, and is reported, in the timed run."""
-    count = len(flex_jobs(options))
+    count = sum(len(tiles_of(job)) for job in flex_jobs(options))
     children = [subprocess.Popen(
         [sys.executable, __file__, "--prepare-one", str(n)] + ["--quick"] * options.quick,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for n in range(count)]
@@ -466,7 +475,8 @@ def main():
     if options.prepare:
         return prepare(options)
     if options.prepare_one is not None:
-        return run_flex_job(rows, flex_jobs(options)[options.prepare_one], only_compile=True)
+        both = [(job, tiles) for job in flex_jobs(options) for tiles in tiles_of(job)]
+        return compile_flex(*both[options.prepare_one])
     if options.model:
         return run_model(rows, options.model, options.out)
 

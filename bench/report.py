@@ -339,7 +339,8 @@ def rest_part(report):
         name = row["name"]
         body.append([f"{name.split('/')[0].replace('_', ' ')}, hd {field(name, 'hd')}, {field(name, 'heads').replace(':', '/')}, "
                      f"{tokens(field(name, 'rows'))} rows", both(row["ours"]) + " GB/s",
-                     f"{share_cell(row)} of a copy of the same bytes"])
+                     f"{share_cell(row)} of a copy of the same bytes; "
+                     f"one call alone {both(row['median_us'])} us, {100 * median(row['share_alone']):.0f}%"])
     for row in kinds(report, "simt"):
         body.append([f"f32 prefill, {shape_of(row['name'])}, {tokens(field(row['name'], 'length'))} tokens",
                      both(row["ours"]) + " TFLOP/s", f"{share_cell(row)} of the f32 peak"])
