@@ -48,7 +48,7 @@ kvring_has_gpu || kvring_die "no GPU here: bench/generate.py measures the host"
 raw="$out/raw"
 rm -rf "$raw"
 mkdir -p "$raw"
-: "${KVRING_COMMIT:=$(git rev-parse HEAD 2> /dev/null)}"
+: "${KVRING_COMMIT:=$(git describe --always --abbrev=40 --exclude "*" --dirty 2> /dev/null)}"
 export KVRING_COMMIT
 printf '{"device": "%s", "driver": "%s", "commit": "%s", "nvcc": "%s"}\n' \
   "$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)" \
@@ -69,7 +69,7 @@ build() {
   fi
 }
 
-programs=(prefill decode append ring simt)
+programs=(prefill wgmma decode append ring simt)
 began=$SECONDS
 [ -n "$bin" ] || {
   bin=build/bench

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-UNITS = ["prefill", "decode", "append", "simt"]
+UNITS = ["prefill", "wgmma", "decode", "append", "simt"]
 # Shared memory of an SM and threads it holds: CUDA C++ Programming Guide, compute capabilities.
 SM = {"80": (164 * 1024, 2048), "86": (100 * 1024, 1536), "89": (100 * 1024, 1536), "90": (228 * 1024, 2048),
       "100": (228 * 1024, 2048), "120": (100 * 1024, 1536)}

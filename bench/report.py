@@ -133,7 +133,7 @@ def row_of(name, runs, ceilings):
             row[key] = [run[key] for run in good]
     kind = name.split("/")[0]
     copy, product, empty = (ceilings.get(key) for key in ("copy", "matmul", "empty_us"))
-    if kind == "prefill":
+    if kind in ("prefill", "wgmma"):
         row.update(unit="TFLOP/s", ours=[run["TFLOP/s"] for run in good])
         row.update(floor=product, floor_by="bf16 product")
     elif kind == "simt":
@@ -247,7 +247,7 @@ def short_name(name):
 
 def print_short(report):
     print(f"{report['device']}, driver {report['driver']}, {report['date']}, commit {report['commit'][:10]}")
-    rows = [row for row in report["rows"] if not row["name"].startswith("prefill") or not is_plot_row(row)]
+    rows = [row for row in report["rows"] if not is_prefill(row) or not is_plot_row(row)]
     for row in rows[:57]:
         values = row.get("ours", [])
         ours = " / ".join(f"{100 * value:+.2f}%" if "slower" in row["unit"] else number(value) for value in values)
@@ -304,6 +304,10 @@ def tokens(text):
     return f"{int(text):,}" if text and text.isdigit() else text or ""
 
 
+def is_prefill(row):
+    return row["name"].startswith(("prefill", "wgmma"))
+
+
 def is_plot_row(row):
     """Rows whose only use is the plot of time against length."""
     return field(row["name"], "length") not in ("8192", "16384") or (
@@ -316,10 +320,13 @@ def kinds(report, *wanted):
 
 def prefill_part(report):
     rows = [row for row in kinds(report, "prefill") if not is_plot_row(row)]
+    hopper = {row["name"].replace("wgmma", "prefill"): both(row["ours"]) for row in kinds(report, "wgmma")}
+    shares = {row["name"].replace("wgmma", "prefill"): share_cell(row) for row in kinds(report, "wgmma")}
     body = [[shape_of(row["name"]), tokens(field(row["name"], "length")), both(row["ours"]),
-             peer_cell(row, "flash"), peer_cell(row, "cudnn"), peer_cell(row, "flex"),
-             peer_cell(row, "efficient"), share_cell(row)] for row in rows]
-    return table(["prefill", "tokens", "TFLOP/s", "flash", "cuDNN", "flex", "efficient", "of a matrix product"], body)
+             hopper.get(row["name"], "-"), peer_cell(row, "flash"), peer_cell(row, "cudnn"), peer_cell(row, "flex"),
+             peer_cell(row, "efficient"), " / ".join(share for share in (share_cell(row), shares.get(row["name"])) if share)]
+            for row in rows]
+    return table(["prefill", "tokens", "`attend_mma`", "`attend_wgmma`", "flash", "cuDNN", "flex", "efficient", "of a matrix product"], body)
 
 
 def decode_part(report):
@@ -344,9 +351,9 @@ def rest_part(report):
     for row in kinds(report, "simt"):
         body.append([f"f32 prefill, {shape_of(row['name'])}, {tokens(field(row['name'], 'length'))} tokens",
                      both(row["ours"]) + " TFLOP/s", f"{share_cell(row)} of the f32 peak"])
-    for row in kinds(report, "ring_prefill", "ring_decode"):
+    for row in kinds(report, "ring_prefill", "ring_wgmma", "ring_decode"):
         name = row["name"]
-        what = "prefill" if "prefill" in name else f"decode, batch {field(name, 'batch')}"
+        what = "`attend_mma`" if "prefill" in name else "`attend_wgmma`" if "wgmma" in name else f"decode, batch {field(name, 'batch')}"
         body.append([f"{what}, {shape_of(name)}: ring over full", " / ".join(f"{100 * v:+.2f}%" for v in row["ours"]),
                      f"{both(row['ring_us'])} us, full {both(row['full_us'])} us"])
     return table(["work", "measured", "against"], body)
@@ -445,9 +452,10 @@ def svg(width, height, parts):
 def length_plot(report):
     """Time against length, both axes logarithmic: what has slope 1 is linear in length."""
     lines = {}
-    for row in kinds(report, "prefill"):
+    for row in kinds(report, "prefill", "wgmma"):
         if field(row["name"], "hd") == "256":
-            lines.setdefault(shape_of(row["name"]), []).append(
+            kernel = "attend_wgmma" if row["name"].startswith("wgmma") else "attend_mma"
+            lines.setdefault(f"{shape_of(row['name'])}, {kernel}", []).append(
                 (int(field(row["name"], "length")), median(row["median_us"]) * 1e-3))
     lines = {name: sorted(points) for name, points in lines.items() if len(points) > 3}
     width, height, left, right, top, bottom = 640, 400, 70, 20, 40, 50
@@ -481,8 +489,8 @@ def length_plot(report):
 
 
 def floor_plot(report):
-    rows = [row for row in kinds(report, "prefill", "decode", "fused_append", "append", "simt", "e2e")
-            if "share" in row and not (row["name"].startswith("prefill") and is_plot_row(row))]
+    rows = [row for row in kinds(report, "prefill", "wgmma", "decode", "fused_append", "append", "simt", "e2e")
+            if "share" in row and not (is_prefill(row) and is_plot_row(row))]
     width, left, line = 760, 330, 20
     height = 60 + line * len(rows)
     parts = ['<text class="t" x="20" y="22">Share of the floor</text>']
@@ -492,7 +500,7 @@ def floor_plot(report):
     for n, row in enumerate(rows):
         kind, y = row["name"].split("/")[0], 44 + line * n
         colour = COLOURS[["prefill", "decode", "append", "e2e"].index(
-            {"fused_append": "append", "simt": "prefill"}.get(kind, kind))]
+            {"fused_append": "append", "simt": "prefill", "wgmma": "prefill"}.get(kind, kind))]
         parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{label_of(row["name"])}</text>'
                      f'<rect x="{left}" y="{y + 1}" width="{380 * min(row["share"], 1.05):.1f}" height="{line - 6}" fill="{colour}"/>'
                      f'<text x="{left + 380 * min(row["share"], 1.05) + 5:.1f}" y="{y + 12}">{100 * row["share"]:.0f}%</text>')

@@ -5,7 +5,7 @@
 
 #include "device_bench.cuh"
 #include "kvring/kernels/append_rows.cuh"
-#include "kvring/kernels/attend_mma.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
 #include "kvring/kernels/decode.cuh"
 
 using namespace kvring;
@@ -49,8 +49,8 @@ void require_equal(benchmark::State& state, const Buffer<bf16, Cuda>& a,
   }
 }
 
-/// The last chunk of a prompt, which a window never leaves behind in the ring.
-template <class Policy, Heads heads>
+/// The second chunk of a prompt.
+template <class Policy, Heads heads, PrefillKernel kernel>
 void prefill(benchmark::State& state, std::int64_t start, std::int64_t rows) {
   const Cuda gpu{};
   constexpr std::int64_t slots = round_up(Policy::window - 1 + 4096, 64);
@@ -73,10 +73,16 @@ void prefill(benchmark::State& state, std::int64_t start, std::int64_t rows) {
               v.data() + (length - held) * width);
   const Batch batch{segments.data(), 1, rows};
   const Scores score{.scale = 1 / std::sqrt(static_cast<float>(heads.dim))};
+  const auto attend = [&](auto view, bf16* out) {
+    if constexpr (kernel == PrefillKernel::wgmma) {
+      attend_wgmma(gpu, Policy{}, view, batch, q.data(), out, score);
+    } else {
+      attend_mma(gpu, Policy{}, view, batch, q.data(), out, score);
+    }
+  };
   compare(
-      state, gpu.stream,
-      [&](int) { attend_mma(gpu, Policy{}, full, batch, q.data(), full_out.data(), score); },
-      [&](int) { attend_mma(gpu, Policy{}, ring, batch, q.data(), ring_out.data(), score); });
+      state, gpu.stream, [&](int) { attend(full, full_out.data()); },
+      [&](int) { attend(ring, ring_out.data()); });
   require_equal(state, full_out, ring_out);
 }
 
@@ -146,9 +152,16 @@ void add(const std::string& name, Function function) {
 
 template <class Policy, Heads heads>
 void add_prefill(std::int64_t start, std::int64_t rows) {
-  add(name_of("ring_prefill", heads, Policy::window, start + rows) +
-          "/rows=" + std::to_string(rows),
-      [=](benchmark::State& state) { prefill<Policy, heads>(state, start, rows); });
+  const std::string rest =
+      name_of("", heads, Policy::window, start + rows) + "/rows=" + std::to_string(rows);
+  add("ring_prefill" + rest, [=](benchmark::State& state) {
+    prefill<Policy, heads, PrefillKernel::mma>(state, start, rows);
+  });
+  if constexpr (prefill_kernel<Policy, heads, bf16> == PrefillKernel::wgmma) {
+    add("ring_wgmma" + rest, [=](benchmark::State& state) {
+      prefill<Policy, heads, PrefillKernel::wgmma>(state, start, rows);
+    });
+  }
 }
 
 template <class Policy, Heads heads>

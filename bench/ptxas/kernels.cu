@@ -8,7 +8,7 @@
 
 #include "kvring/kernels/append_fused.cuh"
 #include "kvring/kernels/append_rows.cuh"
-#include "kvring/kernels/attend_mma.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
 #include "kvring/kernels/attend_simt.cuh"
 #include "kvring/kernels/decode.cuh"
 
@@ -33,6 +33,13 @@ using Storage = std::conditional_t<Policy::window == unbounded, Full,
 template <class Policy, Heads heads>
 void prefill(const char* label) {
   show<AttendMma<Policy, CacheView<Storage<Policy>, heads, bf16>>>(label);
+}
+
+template <class Policy, Heads heads>
+void wgmma(const char* label) {
+  if constexpr (prefill_kernel<Policy, heads, bf16> == PrefillKernel::wgmma) {
+    show<AttendWgmma<Policy, CacheView<Storage<Policy>, heads, bf16>>>(label);
+  }
 }
 
 template <class Policy, Heads heads, int cluster>
@@ -72,6 +79,10 @@ int main() {
   prefill<Swa<1024>, gemma256>("prefill, hd 256, 8/2, W 1024");
   prefill<Swa<1024>, llama128>("prefill, hd 128, 32/8, W 1024");
   prefill<Swa<128>, gpt_oss>("prefill, hd 64, 64/8, W 128");
+  wgmma<Dense, llama64>("prefill by wgmma, hd 64, 32/8, causal");
+  wgmma<Dense, llama128>("prefill by wgmma, hd 128, 32/8, causal");
+  wgmma<Dense, gemma256>("prefill by wgmma, hd 256, 8/2, causal");
+  wgmma<Swa<512>, gemma256>("prefill by wgmma, hd 256, 8/2, W 512");
 #if __CUDA_ARCH_LIST__ >= 900
   decode<Swa<512>, gemma256, 8>("decode, hd 256, 8/2, W 512, cluster of 8");
 #endif
