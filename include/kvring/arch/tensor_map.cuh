@@ -18,16 +18,17 @@
 
 namespace kvring::arch {
 
-/// A tensor of four dimensions, innermost first. Strides in elements, of dimensions 1 ... 3.
+/// A tensor of five dimensions, innermost first, whose elements neighbour each other. Strides in
+/// elements, of dimensions 1 ... 4; they need not grow.
 struct TensorShape {
-  std::array<std::int64_t, 4> size;
-  std::array<std::int64_t, 3> stride;
+  std::array<std::int64_t, 5> size;
+  std::array<std::int64_t, 4> stride;
 };
 
 /// The map of a tensor of bf16 or f16 for boxes of that many elements; box[0] must be 64, one row
 /// of 128 bytes. What a box has outside of the tensor reads as 0 and is not written.
 template <class T>
-CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 4> box) {
+CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 5> box) {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
   static const auto encode = [] {
     void* entry = nullptr;
@@ -38,19 +39,19 @@ CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
   }();
   CUtensorMap map;
-  cuuint64_t sizes[4], strides[3];
-  cuuint32_t boxes[4], steps[4] = {1, 1, 1, 1};
-  for (std::size_t i = 0; i < 4; ++i) {
+  cuuint64_t sizes[5], strides[4];
+  cuuint32_t boxes[5], steps[5] = {1, 1, 1, 1, 1};
+  for (std::size_t i = 0; i < 5; ++i) {
     sizes[i] = static_cast<cuuint64_t>(shape.size[i]);
     boxes[i] = static_cast<cuuint32_t>(box[i]);
   }
-  for (std::size_t i = 0; i < 3; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     strides[i] = static_cast<cuuint64_t>(shape.stride[i]) * sizeof(T);
   }
   const CUresult result = encode(
       &map,
       std::is_same_v<T, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-      4, const_cast<T*>(data), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      5, const_cast<T*>(data), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
       CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   require(result == CUDA_SUCCESS, "a tensor map was refused (CUresult ", static_cast<int>(result),
@@ -60,13 +61,13 @@ CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 
 
 /// Brings a box whose first element is at `at` to shared memory, aligned to 1024 bytes; its bytes
 /// are counted on the barrier. One thread.
-__device__ inline void load_box(void* to, const CUtensorMap& map, const std::int32_t (&at)[4],
+__device__ inline void load_box(void* to, const CUtensorMap& map, const std::int32_t (&at)[5],
                                 Barrier& barrier) {
   cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at,
                                   barrier.handle());
 }
 /// Writes a box from shared memory. The writes of other threads to it must have been fenced.
-__device__ inline void store_box(const CUtensorMap& map, const std::int32_t (&at)[4],
+__device__ inline void store_box(const CUtensorMap& map, const std::int32_t (&at)[5],
                                  const void* from) {
   cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_global, cuda::ptx::space_shared, &map, at, from);
 }

@@ -28,8 +28,10 @@ struct AttendWgmma {
   static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
   static constexpr int head_dim = static_cast<int>(heads.dim);
   static constexpr int group = static_cast<int>(heads.group());
-  static constexpr int box_keys =
-      64;  // a tile is loaded in boxes that no ring of whole ones breaks
+  static constexpr int blocks = head_dim / 64;  // of 64 columns
+  // Rings are multiples of 64 slots: a tile of 128 keys may meet the wrap in its middle.
+  static constexpr int ring_keys = 64;
+  static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
   using Warpgroup = WgmmaWarpgroup<View, Policy, keys>;
 
@@ -37,13 +39,14 @@ struct AttendWgmma {
     alignas(1024) unsigned char q[2][warpgroups][query_bytes];
     alignas(1024) unsigned char slots[shape.slots][tile_bytes];
     WorkItem items[2];
-    arch::Barrier full[shape.slots], empty[shape.slots];
+    arch::Barrier full[shape.slots], empty[shape.slots], cleared[shape.slots];
     arch::Barrier q_full[2][warpgroups], q_empty[2][warpgroups];
   };
   static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(90));
 
   struct Params {
     CUtensorMap q, k, v, out;
+    CUtensorMap k_part, v_part;  // for tiles that wrap
     View cache;
     RowTiles tiles;
     T* out_rows;  // [rows, q_heads, head_dim]
@@ -61,7 +64,8 @@ struct AttendWgmma {
     if (threadIdx.x == 0) {
       for (int i = 0; i < shape.slots; ++i) {
         shared.full[i].init(1);
-        shared.empty[i].init(warpgroups);
+        shared.empty[i].init(warpgroups + 1);
+        shared.cleared[i].init(1);
       }
       for (int i = 0; i < 2 * warpgroups; ++i) {
         shared.q_full[i / 2][i % 2].init(1);
@@ -76,12 +80,14 @@ struct AttendWgmma {
       arch::prefetch_map(params.out);
     }
     __syncthreads();
-    // 40 + 2 * 232 registers a thread of each warpgroup: what 3 * 168 at the launch allow.
+    // 56 + 2 * 224 registers a thread of each warpgroup: what 3 * 168 at the launch allow.
     if (warpgroup == warpgroups) {
-      arch::fewer_registers<40>();
-      if (threadIdx.x == warpgroups * 128) load(params, shared);
+      arch::fewer_registers<56>();
+      const int thread = static_cast<int>(threadIdx.x) - warpgroups * 128;
+      if (thread == 0) load(params, shared);
+      if (thread >= 32 && thread < 64) clear(params, shared);
     } else {
-      arch::more_registers<232>();
+      arch::more_registers<224>();
       attend(params, shared, warpgroup);
     }
   }
@@ -122,23 +128,27 @@ struct AttendWgmma {
   /// The loading thread.
   __device__ static void load(const Params& params, SharedStorage& shared) {
     Turn turn;
-    const auto load_tile = [&](const CUtensorMap& map, const WorkItem& item, int tile) {
+    const int slots = static_cast<int>(params.cache.slots);
+    // `slot`: of the tile's first key.
+    const auto load_tile = [&](const CUtensorMap& map, const CUtensorMap& part,
+                               const WorkItem& item, int slot) {
       shared.empty[turn.slot].wait(turn.parity ^ 1);
       arch::Barrier& full = shared.full[turn.slot];
+      unsigned char* to = shared.slots[turn.slot];
       full.arrive_and_expect(tile_bytes);
-      const int slots = static_cast<int>(params.cache.slots);
-      int first = item.slot - (item.tiles - 1 - tile) * keys;
-      while (first < 0) first += slots;
-      for (int box = 0; box < keys; box += box_keys) {
-        int slot = first + box;
-        if (View::Storage::is_ring && slot >= slots) slot -= slots;
-        for (int column = 0; column < head_dim; column += 64) {
-          arch::load_box(shared.slots[turn.slot] + column / 64 * keys * 128 + box * 128, map,
-                         {column, item.kv_head, slot, item.sequence}, full);
+      if (!may_wrap || slot + keys <= slots) {
+        arch::load_box(to, map, {0, slot, 0, item.kv_head, item.sequence}, full);
+      } else {
+        for (int i = 0; i < blocks * (keys / ring_keys); ++i) {
+          const int block = i % blocks, first = i / blocks * ring_keys;
+          const int at = slot + first < slots ? slot + first : slot + first - slots;
+          arch::load_box(to + (block * keys + first) * 128, part,
+                         {0, at, block, item.kv_head, item.sequence}, full);
         }
       }
       turn.next();
     };
+    const auto before = [&](int slot) { return slot < keys ? slot - keys + slots : slot - keys; };
     const auto post = [&](const WorkItem& item, int number) {
       const int buffer = number % 2;
       for (int w = 0; w < warpgroups; ++w) {
@@ -152,10 +162,8 @@ struct AttendWgmma {
           continue;
         }
         full.arrive_and_expect(query_bytes);
-        for (int column = 0; column < head_dim; column += 64) {
-          arch::load_box(shared.q[buffer][w] + column / 64 * 64 * 128, params.q,
-                         {column, 0, item.kv_head, item.first_row + w * (64 / group)}, full);
-        }
+        arch::load_box(shared.q[buffer][w], params.q,
+                       {0, 0, item.first_row + w * (64 / group), 0, item.kv_head}, full);
       }
     };
 
@@ -165,15 +173,56 @@ struct AttendWgmma {
     for (int number = 1; item.exists; ++number) {
       // The next item is made when this one has enough to do: making one takes as long as a tile.
       WorkItem next;
-      load_tile(params.k, item, item.tiles - 1);
+      int slot = item.slot;
+      load_tile(params.k, params.k_part, item, slot);
       for (int tile = item.tiles - 2; tile >= 0; --tile) {
-        load_tile(params.k, item, tile);
-        load_tile(params.v, item, tile + 1);
+        const int of_values = slot;
+        slot = before(slot);
+        load_tile(params.k, params.k_part, item, slot);
+        load_tile(params.v, params.v_part, item, of_values);
         if (tile == item.tiles - 3) post(next = items.next(params), number);
       }
-      load_tile(params.v, item, 0);
+      load_tile(params.v, params.v_part, item, slot);
       if (item.tiles < 3) post(next = items.next(params), number);
       item = next;
+    }
+  }
+
+  /// Whether some rows of a tile of V are seen by no row of the item. Only the first and the last
+  /// tile can have such rows.
+  __device__ static __forceinline__ bool has_unseen(const WorkItem& item, int tile) {
+    return item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
+  }
+
+  /// The warp that zeroes those rows: P is 0 there, but 0 * NaN is NaN. It takes every tile in its
+  /// turn, as the attending ones do: parities tell neighbouring phases apart, and no others.
+  __device__ static void clear(const Params& params, SharedStorage& shared) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto clear_rows = [&](unsigned char* slot, int begin, int end) {
+      constexpr int chunks = head_dim / 8;  // of 16 bytes, eight to a row of a block of columns
+      for (int i = lane; i < keys * chunks; i += 32) {
+        const int row = i / 8 % keys;
+        if (row < begin || row >= end) *reinterpret_cast<uint4*>(slot + i * 16) = uint4{0, 0, 0, 0};
+      }
+      arch::fence_shared_for_async();
+      __syncwarp();
+    };
+    Items items;
+    Turn turn;
+    for (WorkItem item = items.next(params); item.exists; item = items.next(params)) {
+      // K of the newest tile is first, then K and V of neighbours in turn, V of the oldest last.
+      for (int i = 0; i < 2 * item.tiles; ++i) {
+        shared.full[turn.slot].wait(turn.parity);
+        const bool newest = i == 2, oldest = i == 2 * item.tiles - 1;
+        const int tile = oldest ? 0 : item.tiles - 1;
+        if ((oldest || newest) && has_unseen(item, tile)) {
+          clear_rows(shared.slots[turn.slot], item.begin - tile * keys,
+                     item.last + 1 - tile * keys);
+          if (lane == 0) shared.cleared[turn.slot].arrive();
+        }
+        if (lane == 0) shared.empty[turn.slot].arrive();
+        turn.next();
+      }
     }
   }
 
@@ -181,6 +230,8 @@ struct AttendWgmma {
   __device__ static void attend(const Params& params, SharedStorage& shared, int warpgroup) {
     const bool leads = threadIdx.x % 128 == 0;
     Warpgroup attending(params.score, warpgroup);
+    // Read where they lie: in the loop over tiles every register counts.
+    const WorkItem* item = &shared.items[0];
     Turn turn;
     const auto here = [&] { shared.full[turn.slot].wait(turn.parity); };
     const auto slot = [&] { return arch::shared_address(shared.slots[turn.slot]); };
@@ -189,14 +240,18 @@ struct AttendWgmma {
       turn.next();
       return taken;
     };
+    std::uint32_t cleared = 0;  // parities of the slots' barriers
+    const auto await_cleared = [&](int tile) {
+      if (!has_unseen(*item, tile)) return;
+      shared.cleared[turn.slot].wait(cleared >> turn.slot & 1);
+      cleared ^= 1u << turn.slot;
+    };
     const auto give_back = [&](int taken) {
       if (leads) shared.empty[taken].arrive();
     };
 
     int number = 0;
     shared.q_full[0][warpgroup].wait(0);
-    // Read where they lie: in the loop over tiles every register counts.
-    const WorkItem* item = &shared.items[0];
     if (!item->exists) return;
     if (shape.ordered && warpgroup == 1) arch::arrive_at_named_barrier(1, 256);
     here();
@@ -217,9 +272,7 @@ struct AttendWgmma {
         attending.issue_scores(q, slot());
         const int k = take();
         here();
-        if (tile == item->tiles - 2) {
-          clear_unseen(shared, turn.slot, *item, tile + 1, warpgroup);
-        }
+        if (tile == item->tiles - 2) await_cleared(tile + 1);
         attending.issue_sums(slot());
         if (shape.ordered) arch::arrive_at_named_barrier(2 - warpgroup, 256);
         const int v = take();
@@ -232,7 +285,7 @@ struct AttendWgmma {
         attending.rescale();
       }
       here();
-      clear_unseen(shared, turn.slot, *item, 0, warpgroup);
+      await_cleared(0);
       attending.issue_sums(slot());
       const int v = take();
       // The first scores of the next item are under way while this one is written. If there is
@@ -264,23 +317,6 @@ struct AttendWgmma {
     if (leads) arch::wait_for_stores();
   }
 
-  /// Zeroes the rows of a tile of V that no row of the item sees: P is 0 there, but 0 * NaN is NaN.
-  /// Both warpgroups do, before each reads it.
-  __device__ static __forceinline__ void clear_unseen(SharedStorage& shared, int slot,
-                                                      const WorkItem& item, int tile,
-                                                      int warpgroup) {
-    const int begin = item.begin - tile * keys, end = item.last + 1 - tile * keys;
-    if (begin <= 0 && end >= keys) return;
-    constexpr int chunks = head_dim / 8;  // of 16 bytes
-    for (int i = static_cast<int>(threadIdx.x) % 128; i < keys * chunks; i += 128) {
-      const int row = i / 8 % keys;
-      if (row >= begin && row < end) continue;
-      *reinterpret_cast<uint4*>(shared.slots[slot] + i * 16) = uint4{0, 0, 0, 0};
-    }
-    arch::fence_shared_for_async();
-    arch::named_barrier(3 + warpgroup, 128);
-  }
-
   /// Staged rows to global memory: as a box, or those that exist one by one.
   __device__ static __forceinline__ void write(const Params& params, const unsigned char* staged,
                                                const WorkItem& item, int warpgroup) {
@@ -290,10 +326,7 @@ struct AttendWgmma {
     const int row = item.first_row + warpgroup * (64 / group);
     if (valid >= 64) {
       if (threadIdx.x % 128 == 0) {
-        for (int column = 0; column < head_dim; column += 64) {
-          arch::store_box(params.out, {column, 0, item.kv_head, row},
-                          staged + column / 64 * 64 * 128);
-        }
+        arch::store_box(params.out, {0, 0, row, 0, item.kv_head}, staged);
         arch::commit_stores();
       }
       return;
@@ -328,7 +361,7 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   static_assert(wgmma_fits<heads, typename View::Element>,
                 "kvring: attend_wgmma takes head dims of 64, 128 or 256, in groups that divide 64");
   if constexpr (Storage::is_ring) {
-    static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::box_keys>>);
+    static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::ring_keys>>);
   }
   require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
   require(cache.slots <= std::numeric_limits<int>::max(), "a cache of ", cache.slots,
@@ -336,25 +369,31 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   const RowTiles tiles{batch, Kernel::group, Kernel::rows};
   if (batch.rows == 0) return;
 
-  // Queries and results: columns, heads of a group, kv heads, rows. K and V: columns, kv heads,
-  // slots, sequences, of which a view does not know how many there are.
+  // Queries and results: 64 columns, heads of a group, rows, blocks of columns, kv heads. K and V:
+  // 64 columns, slots, blocks of columns, kv heads, sequences, of which a view does not know how
+  // many there are. A box then lies in shared memory as a product wants it.
   constexpr std::int64_t many = std::int64_t{1} << 20;
-  const arch::TensorShape query_shape{{heads.dim, heads.group(), heads.kv, batch.rows},
-                                      {heads.dim, heads.group() * heads.dim, heads.q_dim()}};
-  const arch::TensorShape cache_shape{{heads.dim, heads.kv, cache.slots, many},
-                                      {heads.dim, heads.kv_dim(), cache.slots * heads.kv_dim()}};
-  const std::array<int, 4> query_box{64, Kernel::group, 1, 64 / Kernel::group};
-  const std::array<int, 4> cache_box{64, 1, Kernel::box_keys, 1};
+  constexpr int group = Kernel::group, blocks = Kernel::blocks;
+  const arch::TensorShape query_shape{{64, group, batch.rows, blocks, heads.kv},
+                                      {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
+  const arch::TensorShape cache_shape{
+      {64, cache.slots, blocks, heads.kv, many},
+      {heads.kv_dim(), 64, heads.dim, cache.slots * heads.kv_dim()}};
+  const std::array<int, 5> query_box{64, group, 64 / group, blocks, 1};
+  const std::array<int, 5> tile_box{64, Kernel::keys, blocks, 1, 1};
+  const std::array<int, 5> part_box{64, Kernel::ring_keys, 1, 1, 1};
   int device = 0, multiprocessors = 0;
   check_cuda(cudaGetDevice(&device));
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   const std::int64_t items = tiles.count() * heads.kv;
   launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(smaller(items, multiprocessors))},
                         {.q = arch::tensor_map(q, query_shape, query_box),
-                         .k = arch::tensor_map(cache.k, cache_shape, cache_box),
-                         .v = arch::tensor_map(cache.v, cache_shape, cache_box),
+                         .k = arch::tensor_map(cache.k, cache_shape, tile_box),
+                         .v = arch::tensor_map(cache.v, cache_shape, tile_box),
                          .out = arch::tensor_map(static_cast<const typename View::Element*>(out),
                                                  query_shape, query_box),
+                         .k_part = arch::tensor_map(cache.k, cache_shape, part_box),
+                         .v_part = arch::tensor_map(cache.v, cache_shape, part_box),
                          .cache = cache,
                          .tiles = tiles,
                          .out_rows = out,

@@ -60,26 +60,28 @@ class WgmmaWarpgroup {
 
   /// Issues scores = Q K^T; in flight until waited for.
   __device__ __forceinline__ void issue_scores(std::uint32_t q, std::uint32_t k) {
+    // A step's operands lie so many bytes further: descriptors count in 16.
+    const std::uint64_t first_q = arch::matrix_descriptor(q, 16);
+    const std::uint64_t first_k = arch::matrix_descriptor(k, 16);
     arch::fence_wgmma();
 #pragma unroll
     for (int d = 0; d < head_dim / 16; ++d) {
-      const auto at = [&](std::uint32_t base, int block_rows) {
-        return arch::matrix_descriptor(
-            base + static_cast<std::uint32_t>(d / 4 * block_rows * row_bytes + d % 4 * 32), 16);
+      const auto further = [&](int block_rows) {
+        return static_cast<std::uint64_t>(d / 4 * block_rows * row_bytes + d % 4 * 32) >> 4;
       };
-      arch::Wgmma<T, keys>::scores(scores_, at(q, rows), at(k, keys), d != 0);
+      arch::Wgmma<T, keys>::scores(scores_, first_q + further(rows), first_k + further(keys),
+                                   d != 0);
     }
     arch::commit_wgmma();
   }
   /// Issues sums += P V; in flight until waited for.
   __device__ __forceinline__ void issue_sums(std::uint32_t v) {
+    const std::uint64_t first = arch::matrix_descriptor(v, keys * row_bytes);
     arch::fence_wgmma();
 #pragma unroll
     for (int j = 0; j < keys / 16; ++j) {
-      arch::Wgmma<T, head_dim>::sums(
-          sums_, p_[j],
-          arch::matrix_descriptor(v + static_cast<std::uint32_t>(j * 16 * row_bytes),
-                                  keys * row_bytes));
+      arch::Wgmma<T, head_dim>::sums(sums_, p_[j],
+                                     first + static_cast<std::uint64_t>(j * row_bytes));
     }
     arch::commit_wgmma();
   }
