@@ -34,6 +34,7 @@ struct AttendWgmma {
   static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
   using Warpgroup = WgmmaWarpgroup<View, Policy, keys>;
+  using Items = WorkItems<Policy, View, rows, keys>;
 
   struct SharedStorage {
     alignas(1024) unsigned char q[2][warpgroups][query_bytes];
@@ -105,26 +106,6 @@ struct AttendWgmma {
     }
   };
 
-  /// The work items of this block, in order; those of dense layers, which get shorter, forth and
-  /// back.
-  struct Items {
-    int round = 0;
-    __device__ WorkItem next(const Params& params) {
-      const int all = static_cast<int>(params.tiles.count() * heads.kv);
-      const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
-      WorkItem item;
-      while (!item.exists && round * blocks < all) {
-        const bool back = Policy::window == unbounded && round % 2 == 1;
-        const int index = round * blocks + (back ? blocks - 1 - block : block);
-        ++round;
-        if (index < all) {
-          item = make_item<Policy, View, rows, keys>(params.cache, params.tiles, index);
-        }
-      }
-      return item;
-    }
-  };
-
   /// The loading thread.
   __device__ static void load(const Params& params, SharedStorage& shared) {
     Turn turn;
@@ -167,11 +148,11 @@ struct AttendWgmma {
       }
     };
 
-    Items items;
-    WorkItem item = items.next(params);
+    Items items(params.cache, params.tiles);
+    WorkItem item = items.next();
     post(item, 0);
     for (int number = 1; item.exists; ++number) {
-      // The next item is made when this one has enough to do: making one takes as long as a tile.
+      // The next item is made when this one has enough to do.
       WorkItem next;
       int slot = item.slot;
       load_tile(params.k, params.k_part, item, slot);
@@ -180,10 +161,10 @@ struct AttendWgmma {
         slot = before(slot);
         load_tile(params.k, params.k_part, item, slot);
         load_tile(params.v, params.v_part, item, of_values);
-        if (tile == item.tiles - 3) post(next = items.next(params), number);
+        if (tile == item.tiles - 3) post(next = items.next(), number);
       }
       load_tile(params.v, params.v_part, item, slot);
-      if (item.tiles < 3) post(next = items.next(params), number);
+      if (item.tiles < 3) post(next = items.next(), number);
       item = next;
     }
   }
@@ -198,31 +179,35 @@ struct AttendWgmma {
   /// turn, as the attending ones do: parities tell neighbouring phases apart, and no others.
   __device__ static void clear(const Params& params, SharedStorage& shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto clear_rows = [&](unsigned char* slot, int begin, int end) {
+    const auto clear_row = [&](unsigned char* slot, int row) {
       constexpr int chunks = head_dim / 8;  // of 16 bytes, eight to a row of a block of columns
-      for (int i = lane; i < keys * chunks; i += 32) {
-        const int row = i / 8 % keys;
-        if (row < begin || row >= end) *reinterpret_cast<uint4*>(slot + i * 16) = uint4{0, 0, 0, 0};
+      for (int i = lane; i < chunks; i += 32) {
+        *reinterpret_cast<uint4*>(slot + (i / 8 * keys + row) * 128 + i % 8 * 16) =
+            uint4{0, 0, 0, 0};
       }
-      arch::fence_shared_for_async();
-      __syncwarp();
     };
-    Items items;
+    Items items(params.cache, params.tiles);
     Turn turn;
-    for (WorkItem item = items.next(params); item.exists; item = items.next(params)) {
+    WorkItem item = items.next(), next;
+    while (item.exists) {
       // K of the newest tile is first, then K and V of neighbours in turn, V of the oldest last.
       for (int i = 0; i < 2 * item.tiles; ++i) {
         shared.full[turn.slot].wait(turn.parity);
         const bool newest = i == 2, oldest = i == 2 * item.tiles - 1;
         const int tile = oldest ? 0 : item.tiles - 1;
         if ((oldest || newest) && has_unseen(item, tile)) {
-          clear_rows(shared.slots[turn.slot], item.begin - tile * keys,
-                     item.last + 1 - tile * keys);
+          unsigned char* slot = shared.slots[turn.slot];
+          for (int row = 0; row < item.begin - tile * keys; ++row) clear_row(slot, row);
+          for (int row = item.last + 1 - tile * keys; row < keys; ++row) clear_row(slot, row);
+          arch::fence_shared_for_async();
+          __syncwarp();
           if (lane == 0) shared.cleared[turn.slot].arrive();
         }
         if (lane == 0) shared.empty[turn.slot].arrive();
         turn.next();
+        if (i == 2 * item.tiles - 2) next = items.next();
       }
+      item = next;
     }
   }
 
