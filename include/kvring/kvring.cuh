@@ -6,6 +6,8 @@
 #include "kvring/kernels/append_fused.cuh"
 #include "kvring/kernels/append_rows.cuh"
 #include "kvring/kernels/attend_cuda.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
+#include "kvring/kernels/decode.cuh"
 #include "kvring/kernels/embed.hpp"
 #include "kvring/kernels/launch_cuda.cuh"
 #include "kvring/kernels/norm.hpp"
