@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -109,6 +110,15 @@ class Decoder {
     softcap(1, at(layout_.logits));
     backend_.to_host(out, at(layout_.logits),
                      static_cast<std::size_t>(vocabulary()) * sizeof(float));
+  }
+
+  /// Logits of `count` rows into host memory, [count, vocabulary], each with the bits that
+  /// logits(row, out) gives. Only where the back end's Table can.
+  void logits_of_each(std::int64_t row, std::int64_t count,
+                      float* out) requires(std::derived_from<B, Host>) {
+    final_norm(row, count);
+    head().logits_of_each(backend_, at(layout_.normed), count, out);
+    softcap(count, out);
   }
 
   /// Logits of `count` rows at once, into memory of the back end with room for a multiple of four

@@ -12,7 +12,8 @@ class Linear;
 
 /// Token embeddings, and the head that is tied to them. Constructed from (backend, Matrix).
 /// embed(ids, rows, scale, x); logits(x [width], y [vocabulary]) of one row; and of many,
-/// logits(x [rows, width], rows, y [rows, vocabulary]), with room as for Linear.
+/// logits(x [rows, width], rows, y [rows, vocabulary]), with room as for Linear. It may also have
+/// logits_of_each, with the same arguments, no room, and the bits of one row for every row.
 template <class B>
 class Table;
 

@@ -102,9 +102,17 @@ class Table<B> {
 
   /// Logits of one row: what decoding needs, bound by reading the table.
   void logits(const B& backend, const float* x, float* y) const {
+    logits_of_each(backend, x, 1, y);
+  }
+
+  /// Logits of a few rows, each with the bits that it has alone: what verifying drafts needs. The
+  /// table is widened once for all of them.
+  void logits_of_each(const B& backend, const float* x, std::int64_t rows, float* y) const {
     in_blocks(backend, 16, [&](const auto& w, std::int64_t begin) {
-      const Eigen::Map<const Eigen::VectorXf> input(x, matrix_.in);
-      Eigen::Map<Eigen::VectorXf>(y + begin, w.rows()).noalias() = w * input;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        const Eigen::Map<const Eigen::VectorXf> input(x + row * matrix_.in, matrix_.in);
+        Eigen::Map<Eigen::VectorXf>(y + row * matrix_.out + begin, w.rows()).noalias() = w * input;
+      }
     });
   }
 
