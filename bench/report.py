@@ -239,6 +239,10 @@ def median(values):
     return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
 
+def commit_of(report):
+    return report["commit"][:10] + (" with changes" if report["commit"].endswith("-dirty") else "")
+
+
 def short_name(name):
     for long, short in (("length=", ""), ("heads=", ""), ("window=", "W"), ("hd=", "hd"), ("rows=", "rows ")):
         name = name.replace("/" + long, " " + short)
@@ -246,7 +250,7 @@ def short_name(name):
 
 
 def print_short(report):
-    print(f"{report['device']}, driver {report['driver']}, {report['date']}, commit {report['commit'][:10]}")
+    print(f"{report['device']}, driver {report['driver']}, {report['date']}, commit {commit_of(report)}")
     rows = [row for row in report["rows"] if not is_prefill(row) or not is_plot_row(row)]
     for row in rows[:57]:
         values = row.get("ours", [])
@@ -402,8 +406,10 @@ def refusals_part(report):
     for row in report["rows"]:
         for peer, one in row.get("peers", {}).items():
             if "reason" in one:
+                reason = next((part for part in one["reason"].split("; ")
+                              if "runtime disabled" not in part and not part.endswith("because:")), one["reason"])
                 dims = f"hd {field(row['name'], 'hd')}" if field(row["name"], "hd") else row["name"]
-                lines.setdefault((peer, one["reason"].split(";")[0][:140]), []).append(dims)
+                lines.setdefault((peer, reason[:200]), []).append(dims)
     if not lines:
         return "No peer refused."
     return "\n".join(f"- {peer}, {', '.join(dict.fromkeys(dims))}: {reason}" for (peer, reason), dims in lines.items())
@@ -412,12 +418,21 @@ def refusals_part(report):
 def source_part(report, file):
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     ceilings = report["ceilings"]
-    text = (f"{report['device']}, driver {report['driver']}, {report['date'][:10]}, commit {report['commit'][:10]}; "
+    text = (f"{report['device']}, driver {report['driver']}, {report['date'][:10]}, commit {commit_of(report)}; "
             f"{versions}. From `bench/results/{file.name}`.")
     if {"matmul", "copy", "empty_us"} <= set(ceilings):
         text += (f"\nIn the same session: bf16 product {number(ceilings['matmul'])} TFLOP/s, copy {number(ceilings['copy'])} GB/s, "
                  f"an empty kernel {number(ceilings['empty_us'])} us by events.")
     return text
+
+
+def limits_part(results):
+    report = load(results / "limits.json")
+    if not report:
+        return "Not read yet: `python3 bench/limits.py` on a machine with a GPU and ncu."
+    body = [[label_of(name)] + [f"{rates[unit]:.0f}%" if unit in rates else "-" for unit in report["units"]]
+            for name, rates in report["rows"].items()]
+    return table(["one launch"] + report["units"], body)
 
 
 def ptxas_part(results):
@@ -461,6 +476,7 @@ def length_plot(report):
     width, height, left, right, top, bottom = 640, 400, 70, 20, 40, 50
     parts = ['<text class="t" x="70" y="22">Prefill attention of one layer: time against length</text>']
     if not lines:
+        parts.append('<text x="70" y="60">These results hold no rows of other lengths.</text>')
         return svg(width, height, parts)
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
@@ -534,7 +550,7 @@ def main():
     report = load(file)
     parts = {"source": source_part(report, file), "prefill": prefill_part(report), "decode": decode_part(report),
              "rest": rest_part(report), "models": models_part(report), "refusals": refusals_part(report), "predictions": predictions_part(report),
-             "ptxas": ptxas_part(RESULTS)}
+             "ptxas": ptxas_part(RESULTS), "limits": limits_part(RESULTS)}
     wanted = {PAGE: written(PAGE.read_text(encoding="utf-8"), parts), PLOTS["length"]: length_plot(report),
               PLOTS["floor"]: floor_plot(report)}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
