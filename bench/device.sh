@@ -14,9 +14,10 @@
 #   --bin DIR          where programs are built; those that are there already, named as CMake names
 #                      them (bench-prefill, ...), are not built again (default build/bench, all anew)
 #
-# KVRING_GEMMA3=FILE runs Gemma 3 270M with its real weights too, else random ones. KVRING_COMMIT names
+# KVRING_GEMMA3=FILE runs Gemma 3 270M with its real weights instead of random ones. KVRING_COMMIT names
 # the commit where there is no git. Needs nvcc and Google Benchmark, CLI11 for the end-to-end program
-# (CPATH may lead to their headers), and PyTorch for peers.py: what lacks becomes a row that says so.
+# (CPATH may lead to their headers), and PyTorch for peers.py. What cannot be built or run is said, and
+# the rest goes on.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=cmake/setup.sh
