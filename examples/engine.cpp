@@ -13,10 +13,12 @@
 #include <string_view>
 #include <thread>
 
+#include "kvring/io/state_file.hpp"
 #include "kvring/model/config_json.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/model/differences.hpp"
 #include "kvring/model/load_gguf.hpp"
+#include "kvring/model/lookup.hpp"
 #include "model_choice.hpp"
 
 namespace kvring::programs {
@@ -176,6 +178,27 @@ void require_compiled(const EngineOptions& options) {
 #endif
   require(options.chunk <= compiled_chunk, "a chunk of ", options.chunk,
           " rows was asked for, but this program is compiled for chunks of up to ", compiled_chunk);
+}
+
+LookupReport Engine::generate_by_lookup(std::span<const std::int32_t>, std::int64_t, std::int64_t,
+                                        const Take&) {
+  fail("drafts by lookup are for --device host");
+}
+std::int64_t Engine::save_state(const std::string&, std::span<const std::int32_t>,
+                                const std::string&) {
+  fail("state files are for --device host");
+}
+void Engine::load_state(const StateFile&, const std::string&, std::int64_t) {
+  fail("state files are for --device host");
+}
+
+std::vector<PlanField> state_fields(const std::string& weights) { return {{"weights", weights}}; }
+
+void require_state(const StateFile& state, const ModelFile& file, const EngineOptions& options,
+                   const std::string& weights) {
+  with_plan(file, options, [&]<class Plan>(std::type_identity<Plan>) {
+    state.require_plan<Plan>(state_fields(weights));
+  });
 }
 
 ModelChoice choose_model(const ModelFile& file) {

@@ -9,11 +9,18 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kvring/element.hpp"
 #include "kvring/model/sampler.hpp"
 #include "kvring/plan.hpp"
 #include "published_models.hpp"
+
+namespace kvring {
+struct LookupReport;
+struct PlanField;
+class StateFile;
+}  // namespace kvring
 
 namespace kvring::programs {
 
@@ -25,7 +32,7 @@ using Models = TypeList<models::Gemma3_270M, models::Gemma3_1B, models::SmolLM2_
 
 template <class Model, Element T>
 using PlanOf = Plan<Model, T, Chunk<4096>, Rewind<64>>;
-inline constexpr std::int64_t compiled_chunk = 4096;
+inline constexpr std::int64_t compiled_chunk = 4096, compiled_rewind = 64;
 
 struct EngineOptions {
   std::string device = "host";  // "cuda", or "auto": what settle_device makes of it
@@ -65,7 +72,23 @@ class Engine {
       if (!take(first)) return;
     }
   }
+
+  // Engines on the host have these; the others refuse.
+
+  /// What generate() does greedily, with up to `drafts` guesses at a time. `text` ends with the
+  /// token to append first; guesses come from it.
+  virtual LookupReport generate_by_lookup(std::span<const std::int32_t> text, std::int64_t count,
+                                          std::int64_t drafts, const Take& take);
+  /// Writes the sequence, whose text `tokens` is or begins with; returns the bytes of its rows.
+  /// `weights`: ModelFile::checksum().
+  virtual std::int64_t save_state(const std::string& path, std::span<const std::int32_t> tokens,
+                                  const std::string& weights);
+  /// Goes on where the file's sequence stood, but for positions from `keep` on.
+  virtual void load_state(const StateFile& state, const std::string& weights, std::int64_t keep);
 };
+
+/// What a state file holds besides the plan's fields.
+std::vector<PlanField> state_fields(const std::string& weights);
 
 /// Loads the weights of the model called `model` from `file`, which must outlive the engine, and
 /// allocates all that the plan says. `T`: of the caches. In engine_host_T.cpp.

@@ -12,9 +12,11 @@
 #include <vector>
 
 #include "engine.hpp"
+#include "kvring/io/state_file.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/model/load_gguf.hpp"
 #include "kvring/model/load_safetensors.hpp"
+#include "kvring/model/lookup.hpp"
 #include "kvring/model/prefill.hpp"
 #include "model_file.hpp"
 
@@ -73,7 +75,27 @@ class TypedEngine final : public Engine {
     return logits_;
   }
 
+  LookupReport generate_by_lookup(std::span<const std::int32_t> text, std::int64_t count,
+                                  std::int64_t drafts, const Take& take) override {
+    decoder_.probe = nullptr;
+    last_row_ = 0;
+    return kvring::generate_by_lookup(decoder_, 0, text, count, {.drafts = drafts}, take);
+  }
+
+  std::int64_t save_state(const std::string& path, std::span<const std::int32_t> tokens,
+                          const std::string& weights) override {
+    const Snapshot<Plan> snapshot(decoder_.caches(), 0);
+    write_state(path, snapshot, tokens, state_fields(weights));
+    return static_cast<std::int64_t>(snapshot.bytes());
+  }
+
+  void load_state(const StateFile& state, const std::string& weights, std::int64_t keep) override {
+    state.snapshot<Plan>(state_fields(weights)).restore(decoder_.caches(), 0);
+    decoder_.timeline(0).rewind_to({keep});
+  }
+
  private:
+  using Plan = PlanOf<Model, T>;
   static constexpr bool on_host = std::derived_from<B, Host>;
 
   template <class AfterChunk>
@@ -104,7 +126,7 @@ class TypedEngine final : public Engine {
 
   B backend_;
   Weights<Model, B> weights_;
-  Decoder<PlanOf<Model, T>, B> decoder_;
+  Decoder<Plan, B> decoder_;
   std::int64_t block_rows_;
   Buffer<float, B> block_;         // [block_rows, vocabulary]
   std::vector<float> host_block_;  // the same, unless block_ is host memory

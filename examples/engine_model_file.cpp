@@ -1,10 +1,13 @@
 // ModelFile: what both kinds of file are asked.
+#include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
 
 #include "kvring/io/json.hpp"
 #include "kvring/io/load_tokenizer.hpp"
+#include "kvring/io/xxh64.hpp"
 #include "model_file.hpp"
 
 namespace kvring::programs {
@@ -41,6 +44,26 @@ ModelFile::Values ModelFile::values() const {
     }
   }
   return values;
+}
+
+std::string ModelFile::checksum() const {
+  Xxh64 sum;
+  const auto add = [&](const MappedFile& file) {
+    constexpr std::size_t part = 16 << 20;
+    for (std::size_t at = 0; at < file.bytes().size(); at += part) {
+      const auto bytes = file.bytes().subspan(at, std::min(part, file.bytes().size() - at));
+      sum.add(bytes.data(), bytes.size());
+      file.drop_pages(bytes);
+    }
+  };
+  if (gguf_) {
+    add(gguf_->file());
+  } else {
+    for (const SafetensorsFile& file : safetensors_->files()) add(file.file());
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum.value()));
+  return text;
 }
 
 std::int64_t ModelFile::context(std::int64_t otherwise) const {

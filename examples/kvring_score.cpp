@@ -98,7 +98,7 @@ void score(Options& o) {
   require_usage(o.engine.chunk >= 1, "--chunk is ", o.engine.chunk, ", wanted 1 or more");
   settle_device(o.engine);
   require_compiled(o.engine);
-  require_other_file(o.json, {o.model, o.text, o.ids});
+  require_other_file("--json", o.json, {o.model, o.text, o.ids});
   JsonFile(o.json, 1);  // before the file is read; its size follows from the text
   const ModelFile file(o.model);
   const ModelChoice model = choose_model(file);

@@ -38,6 +38,11 @@ MemoryReport memory_report(const ModelFile& file, const EngineOptions& options);
 /// there is memory for the weights and the plan.
 void require_memory(const ModelFile& file, const EngineOptions& options);
 
+/// Throws Error, with each differing field, unless the state is of this model in caches of this
+/// type. `weights`: ModelFile::checksum().
+void require_state(const StateFile& state, const ModelFile& file, const EngineOptions& options,
+                   const std::string& weights);
+
 /// Loads the model on the device that the options name.
 std::unique_ptr<Engine> make_engine(const ModelFile& file, const EngineOptions& options);
 

@@ -30,6 +30,9 @@ class ModelFile {
   };
   Values values() const;
 
+  /// Of every byte of the weights' files, in hexadecimal digits.
+  std::string checksum() const;
+
   /// The longest context that the file states, or `otherwise` if it states none.
   std::int64_t context(std::int64_t otherwise) const;
 

@@ -17,6 +17,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -368,7 +369,6 @@ def json_is_there_whole_or_not_at_all(bench):
 
     def small_files():  # a disk that takes 100 bytes
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-        import signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     bench.refused(*run, "--tokens", 1, words=("result.json",), before=small_files)
     check(target.read_text() == "before", "a failed write has changed the file")
@@ -417,6 +417,170 @@ def sampling_is_reproducible(bench):
     check(any(other != first for other in others), "three seeds, one text", first)
     greedy = bench.generate("--prompt", "abc", "--temp", 5, "--top-k", 1, "--seed", 3)
     check(greedy["generated_ids"] == fake_model.SENTENCE, greedy)
+
+
+# --- drafts and states ----------------------------------------------------------------------------
+
+@case
+def lookup_changes_no_token(bench):
+    prompt = [fake_model.BOS, *fake_model.SENTENCE[:5], 501, 502]
+    ids = bench.file("ids.json", json.dumps(prompt))
+    plain = bench.generate("--ids", ids, tokens=50)
+    for drafts in (1, 2, 3, 8, 63):
+        result = bench.generate("--ids", ids, "--lookup", drafts, "--context", 64, tokens=50)
+        check(result["generated_ids"] == plain["generated_ids"] == fake_model.SENTENCE, result)
+        check(result["ended"] and result["text"] == plain["text"], result)
+    result = bench.generate("--ids", ids, "--lookup", 8, tokens=6)
+    # One token from the prefill, one plain step, then "they promised" in drafts from the prompt.
+    lookup = result["lookup"]
+    check(result["generated_ids"] == fake_model.SENTENCE, result)
+    check(lookup["accepted"] == 3 and lookup["passes"] == 1 and lookup["tokens"] == 4, lookup)
+    check(re.search(r"lookup: 4 tokens in 1 passes, \d drafted, 3 of them accepted \(\d+%\), "
+                    r"[\d.]+ tokens/s, [\d.]+ times the [\d.]+ of the steps before", bench.ended.err),
+          bench.ended)
+
+
+@case
+def lookup_refuses_what_cannot_be_taken_back(bench):
+    run = ("kvring-generate", "--model", bench.model, "--prompt", "abc", "--tokens", 9)
+    bench.refused(*run, "--lookup", 64, words=("--lookup 64", "rewind of 64", "1 to 63"))
+    bench.refused(*run, "--lookup", 4, "--chunk", 4, words=("--lookup 4", "chunk of 4", "1 to 3"))
+    bench.refused(*run, "--lookup", 0, code=2, words=("--lookup", "0", "1 or more"))
+    bench.refused(*run, "--lookup", 4, "--temp", 0.5, code=2, words=("--lookup", "--temp"))
+
+
+def small_disk(limit):
+    def before():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    return before
+
+
+@case
+def a_state_goes_on_where_it_was(bench):
+    state = bench.folder / "on.state"
+    for cache in ("f32", "f16", "bf16"):
+        whole = bench.generate("--prompt", "abc", "--cache", cache, tokens=6)
+        first = bench.generate("--prompt", "abc", "--cache", cache, "--save-state", state, tokens=3)
+        size = 4 if cache == "f32" else 2
+        # Four tokens of the prompt and two of three are appended, in 18 layers.
+        check(first["saved_bytes"] == 18 * 6 * 2 * 256 * size, first)
+        check(first["saved_bytes"] < state.stat().st_size < first["saved_bytes"] + 4000, state.stat())
+        rest = bench.generate("--load-state", state, "--cache", cache, tokens=3)
+        check(rest["loaded_positions"] == 6 and rest["prompt_ids"] == [], rest)
+        check(first["generated_ids"] + rest["generated_ids"] == whole["generated_ids"], first, rest)
+        check(first["text"] + rest["text"] == whole["text"], first, rest)
+        check("state: 6 positions" in bench.ended.err, bench.ended)
+
+
+@case
+def a_state_takes_a_prompt_and_is_saved_again(bench):
+    state = bench.folder / "prompt.state"
+    bench.generate("--prompt", "abc", "--save-state", state, tokens=0)
+    same = bench.generate("--load-state", state, tokens=2)  # nothing new: the last token once more
+    check(same["generated_ids"] == fake_model.SENTENCE[:2] and same["loaded_positions"] == 3, same)
+    for i in range(3):  # a file may be loaded and saved at once
+        result = bench.generate("--load-state", state, "--prompt", "de", "--save-state", state, tokens=1)
+        check(result["prompt_ids"] == [504, 505], result)
+        check(result["loaded_positions"] == (4, 6, 9)[i], result)
+        check(result["generated_ids"] == fake_model.SENTENCE[:1], result)
+    # The last token of the file was not appended, and lookup may draft from all of them.
+    result = bench.generate("--load-state", state, "--lookup", 8, tokens=8)
+    check(result["generated_ids"] == fake_model.SENTENCE[1:], result)
+    check(sorted(p.name for p in bench.folder.glob("prompt.state*")) == ["prompt.state"], "left over")
+
+
+@case
+def a_state_of_another_model_is_refused(bench):
+    state = bench.folder / "other.state"
+    bench.generate("--prompt", "abc", "--save-state", state, tokens=2)
+    load = ("--tokens", 1, "--load-state", state)
+    ended = bench.refused("kvring-generate", "--model", bench.model, *load, "--cache", "bf16",
+                          words=("other.state is the state of another model",
+                                 "element is f32 in the file, bf16 here"))
+    check("loaded" not in ended.err, "it loaded a model first:", ended)
+    bench.refused("kvring-generate", "--model", bench.safetensors, *load, "--ids",
+                  bench.file("ids.json", "[1]"),
+                  words=("model is Gemma3_270M in the file, SmolLM2_135M here",
+                         "hidden width is 640 in the file, 576 here"))
+    retrained = bench.folder / "retrained.gguf"
+    shutil.copyfile(bench.model, retrained)
+    with open(retrained, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    bench.refused("kvring-generate", "--model", retrained, *load, words=("weights is", "here"))
+    bench.refused("kvring-generate", "--model", bench.model, *load, "--context", 5, words=("5",))
+    bench.refused("kvring-generate", "--model", bench.model, *load, "--chat", code=2,
+                  words=("--chat", "--load-state"))
+
+
+@case
+def a_state_that_is_damaged_is_refused(bench):
+    state = bench.folder / "whole.state"
+    bench.generate("--prompt", "abc", "--save-state", state, tokens=2)
+    whole = state.read_bytes()
+    run = ("kvring-generate", "--model", bench.model, "--tokens", 1, "--load-state")
+    for size in (1, 7, 8, 11, 47, 48, 300, len(whole) // 2, len(whole) - 1):
+        bench.refused(*run, bench.file("cut.state", whole[:size]), words=("cut.state", "truncated"))
+    for at in (13, 17, 60, len(whole) // 2, len(whole) - 3):
+        flipped = bytearray(whole)
+        flipped[at] ^= 16
+        bench.refused(*run, bench.file("flip.state", bytes(flipped)), words=("flip.state",))
+    bench.refused(*run, bench.file("next.state", whole[:8] + struct.pack("<I", 2) + whole[12:]),
+                  words=("version 2", "reads version 1"))
+    bench.refused(*run, bench.model, words=("no state file",))
+    bench.refused(*run, bench.folder / "none.state", words=("none.state", "No such file"))
+    bench.refused(*run, bench.file("empty.state"), words=("empty",))
+
+
+@case
+def a_state_is_written_whole_or_not_at_all(bench):
+    folder = bench.folder / "states"
+    folder.mkdir()
+    state = folder / "a.state"
+    run = ("kvring-generate", "--model", bench.model, "--prompt", "abc", "--save-state")
+    bench.run(*run, state, "--tokens", 2)
+    before = state.read_bytes()
+    ended = bench.refused(*run, state, "--tokens", 3, words=("a.state", "no room"),
+                          before=small_disk(100_000))
+    check("loaded" not in ended.err, "it loaded a model first:", ended)
+    check(state.read_bytes() == before, "a failed write has changed the file")
+    check([p.name for p in folder.iterdir()] == ["a.state"], list(folder.iterdir()))
+    ended = bench.run(*run, "/dev/full", "--tokens", 1, code=1)
+    check("error: cannot write /dev/full: No space left" in ended.err, ended)
+    bench.refused(*run, folder, "--tokens", 1, words=("directory",))
+    bench.refused(*run, folder / "no" / "such", "--tokens", 1, words=("No such file",))
+    bench.refused(*run, bench.model, "--tokens", 1, code=2, words=("--save-state would overwrite",))
+
+
+@case
+def a_writer_that_is_killed_leaves_the_old_state(bench):
+    folder = bench.folder / "killed"
+    folder.mkdir()
+    state = folder / "a.state"
+    bench.generate("--prompt", "abc", "--save-state", state, tokens=2)
+    before, killed = state.read_bytes(), 0
+    for _ in range(3):
+        child = subprocess.Popen(
+            [bench.programs / "kvring-generate", "--model", bench.model, "--prompt", "a" * 600,
+             "--tokens", "1", "--save-state", state], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for line in child.stderr:  # the attempt to reserve room is over, the state comes next
+            if line.startswith(b"decode:"):
+                break
+        while child.poll() is None and not any(p.stat().st_size > 0 for p in folder.glob("*.tmp")):
+            time.sleep(0.0002)
+        child.kill()
+        killed += child.wait() == -signal.SIGKILL
+        child.stderr.close()
+        if state.read_bytes() != before:
+            check(len(state.read_bytes()) > 18 * 600 * 2048, "part of a state was moved into place")
+            state.write_bytes(before)
+        for left_over in folder.glob("*.tmp"):
+            left_over.unlink()
+        check(bench.generate("--load-state", state, tokens=1)["loaded_positions"] == 5, "the old state")
+    check(killed > 0, "no writer was killed before it was done")
 
 
 # --- files that are no model ----------------------------------------------------------------------
@@ -902,6 +1066,14 @@ def examples_are_short(bench):
         check(lines < 60, path.name, lines)
 
 
+@case
+def example_fork_a_prompt(bench):
+    for arguments in ((), (bench.real,)) if bench.real else ((),):
+        out = bench.run("06-fork-a-prompt", *arguments).out.decode()
+        check(out.count("the same answer") == 4 and "ANOTHER" not in out, out)
+        check(float(re.search(r"saved ([\d.-]+) s", out)[1]) > 0, out)
+
+
 # --- real weights ---------------------------------------------------------------------------------
 
 def licence_ids(bench, tokens):
@@ -985,6 +1157,28 @@ def real_scores_are_the_oracles(bench):
             check(token not in wanted or close(value, wanted[token], 5e-4), i, token, value)
         margin = top_logits[i * width] - top_logits[i * width + 1]
         check(result["top_ids"][i][0] == top_ids[i * width] or margin < 1e-3, i)
+
+
+@real
+def real_lookup_changes_nothing(bench):
+    ids = licence_ids(bench, 300)
+    plain = bench.generate("--ids", ids, model=bench.real, tokens=80)
+    result = bench.generate("--ids", ids, "--lookup", 8, model=bench.real, tokens=80)
+    check(result["generated_ids"] == plain["generated_ids"], plain, result)
+    check(result["lookup"]["accepted"] > 0, result["lookup"])
+
+
+@real
+def real_states_go_on(bench):
+    """560 tokens, so that the local layers have forgotten some; each half draws from the file."""
+    ids, state = licence_ids(bench, 560), bench.folder / "real.state"
+    whole = bench.generate("--ids", ids, model=bench.real, tokens=24)
+    first = bench.generate("--ids", ids, "--save-state", state, model=bench.real, tokens=10)
+    rest = bench.generate("--load-state", state, "--lookup", 8, model=bench.real, tokens=14)
+    check(first["generated_ids"] + rest["generated_ids"] == whole["generated_ids"], whole, first, rest)
+    check(rest["loaded_positions"] == 569, rest)
+    bench.refused("kvring-generate", "--model", bench.model, "--load-state", state, "--tokens", 1,
+                  words=("weights is",))
 
 
 @real
