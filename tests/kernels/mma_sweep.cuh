@@ -49,8 +49,12 @@ struct SweepTally {
   Shares shares;
 };
 
-/// Under a sanitizer, which is a hundred times slower: few cases of short prompts.
-inline bool small_sweep() { return std::getenv("KVRING_SMALL_SWEEP") != nullptr; }
+/// Under a sanitizer, which is a hundred times slower: few cases of short prompts. With "run" they
+/// are run, and not compared.
+inline std::string small_sweep() {
+  const char* small = std::getenv("KVRING_SMALL_SWEEP");
+  return small == nullptr ? "" : small;
+}
 
 /// Lengths, chunks, sequences, slots and scores that follow from the seed.
 template <class A, class T, class Kernel>
@@ -74,7 +78,7 @@ void random_attention(const Cuda& gpu, Kernel kernel, std::uint64_t seed, SweepT
   std::vector<DevicePiece<heads, T>> pieces;
   std::int64_t most_slots = 1, needed = 1;
   for (std::int64_t s = 0; s < sequences; ++s) {
-    const std::int64_t length = random.log_between(1, small_sweep() ? 300 : 9000);
+    const std::int64_t length = random.log_between(1, !small_sweep().empty() ? 300 : 9000);
     const std::int64_t seen = std::min(A::window, length);
     const auto affordable = static_cast<std::int64_t>(budget / 4 / static_cast<double>(seen));
     const std::int64_t rows = random.log_between(
@@ -99,7 +103,7 @@ void random_attention(const Cuda& gpu, Kernel kernel, std::uint64_t seed, SweepT
   kernel(gpu, typename A::Policy{}, cache.view(), launch.batch(), launch.q.data(),
          launch.out.data(), with_sinks);
   check_cuda(cudaGetLastError());
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
+  for (std::size_t i = 0; i < pieces.size() && small_sweep() != "run"; ++i) {
     compare_with_reference<heads, T>(
         gpu, pieces[i], A::window, with_sinks,
         launch.out.data() + launch.host_segments[i].first_row * heads.q_dim(), tally.shares);
@@ -111,7 +115,7 @@ template <class A, class T, class Kernel>
 void sweep(Kernel kernel, std::uint64_t seed, int cases) {
   const Stream stream;
   SweepTally tally;
-  if (small_sweep()) cases = 2;
+  if (!small_sweep().empty()) cases = small_sweep() == "run" ? 1 : 2;
   for (int i = 0; i < cases; ++i) {
     random_attention<A, T>(stream.backend(), kernel, seed * 1000 + static_cast<std::uint64_t>(i),
                            tally);
@@ -119,9 +123,11 @@ void sweep(Kernel kernel, std::uint64_t seed, int cases) {
   const std::string name = A::name(element_name<T>());
   CAPTURE(name);
   CHECK(tally.cases == cases);
-  CHECK(tally.shares.compared > 0);
   CHECK(tally.shares.wrong == 0);
-  CHECK(tally.shares.worst > 0.02);  // a bound that nothing comes near would prove nothing
+  if (small_sweep().empty()) {
+    CHECK(tally.shares.compared > 0);
+    CHECK(tally.shares.worst > 0.02);  // a bound that nothing comes near would prove nothing
+  }
   MESSAGE(name, ": ", tally.cases, " cases, ", tally.shares.compared, " values, the worst at ",
           tally.shares.worst, " of what is allowed");
 }

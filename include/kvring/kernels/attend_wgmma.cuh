@@ -24,7 +24,7 @@ struct AttendWgmma {
   using T = typename View::Element;
   static constexpr Heads heads = View::heads;
   static constexpr WgmmaShape shape = wgmma_shape(heads.dim, Policy::window);
-  static constexpr int threads = 384, blocks_per_sm = 1;
+  static constexpr int threads = 384, blocks_per_sm = 1, clearing_warps = 3;
   static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
   static constexpr int head_dim = static_cast<int>(heads.dim);
   static constexpr int group = static_cast<int>(heads.group());
@@ -65,8 +65,8 @@ struct AttendWgmma {
     if (threadIdx.x == 0) {
       for (int i = 0; i < shape.slots; ++i) {
         shared.full[i].init(1);
-        shared.empty[i].init(warpgroups + 1);
-        shared.cleared[i].init(1);
+        shared.empty[i].init(warpgroups + clearing_warps);
+        shared.cleared[i].init(clearing_warps);
       }
       for (int i = 0; i < 2 * warpgroups; ++i) {
         shared.q_full[i / 2][i % 2].init(1);
@@ -86,7 +86,7 @@ struct AttendWgmma {
       arch::fewer_registers<56>();
       const int thread = static_cast<int>(threadIdx.x) - warpgroups * 128;
       if (thread == 0) load(params, shared);
-      if (thread >= 32 && thread < 64) clear(params, shared);
+      if (thread >= 32) clear(params, shared, thread - 32);
     } else {
       arch::more_registers<224>();
       attend(params, shared, warpgroup);
@@ -175,14 +175,15 @@ struct AttendWgmma {
     return item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
   }
 
-  /// The warp that zeroes those rows: P is 0 there, but 0 * NaN is NaN. It takes every tile in its
+  /// The warps that zero those rows: P is 0 there, but 0 * NaN is NaN. They take every tile in its
   /// turn, as the attending ones do: parities tell neighbouring phases apart, and no others.
-  __device__ static void clear(const Params& params, SharedStorage& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto clear_row = [&](unsigned char* slot, int row) {
+  __device__ static void clear(const Params& params, SharedStorage& shared, int thread) {
+    const bool leads = thread % 32 == 0;
+    const auto clear_rows = [&](unsigned char* slot, int begin, int end) {
       constexpr int chunks = head_dim / 8;  // of 16 bytes, eight to a row of a block of columns
-      for (int i = lane; i < chunks; i += 32) {
-        *reinterpret_cast<uint4*>(slot + (i / 8 * keys + row) * 128 + i % 8 * 16) =
+      for (int i = thread; i < (end - begin) * chunks; i += 32 * clearing_warps) {
+        const int row = begin + i / chunks, chunk = i % chunks;
+        *reinterpret_cast<uint4*>(slot + (chunk / 8 * keys + row) * 128 + chunk % 8 * 16) =
             uint4{0, 0, 0, 0};
       }
     };
@@ -197,13 +198,13 @@ struct AttendWgmma {
         const int tile = oldest ? 0 : item.tiles - 1;
         if ((oldest || newest) && has_unseen(item, tile)) {
           unsigned char* slot = shared.slots[turn.slot];
-          for (int row = 0; row < item.begin - tile * keys; ++row) clear_row(slot, row);
-          for (int row = item.last + 1 - tile * keys; row < keys; ++row) clear_row(slot, row);
+          clear_rows(slot, 0, item.begin - tile * keys);
+          clear_rows(slot, item.last + 1 - tile * keys, keys);
           arch::fence_shared_for_async();
           __syncwarp();
-          if (lane == 0) shared.cleared[turn.slot].arrive();
+          if (leads) shared.cleared[turn.slot].arrive();
         }
-        if (lane == 0) shared.empty[turn.slot].arrive();
+        if (leads) shared.empty[turn.slot].arrive();
         turn.next();
         if (i == 2 * item.tiles - 2) next = items.next();
       }
