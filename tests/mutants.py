@@ -56,6 +56,8 @@ LEGALITY = "worlds/legality_test.cpp"
 TILES = "worlds/tiles_test.cpp"
 BATCH = "worlds/batch_test.cpp"
 SEQUENCES = "worlds/sequences_test.cpp"
+STATES = "io/state_file_test.cpp"
+LOOKUP = "model/lookup_test.cpp"
 # The long walks add nothing where a short one kills.
 ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"]}
 
@@ -172,10 +174,10 @@ MUTANTS = [
     mutant("a restored sequence forgets the high-water mark", "snapshot.hpp",
            "timeline.resume(length_, written_);", "timeline.resume(length_, length_);", SEQUENCES),
     mutant("a snapshot reads the sequence before", "snapshot.hpp",
-           "from + view.row(sequence, begin), bytes_of(count)",
-           "from + view.row(0, begin), bytes_of(count)", SEQUENCES),
-    mutant("a fork leaves the values", "snapshot.hpp", "half + view.row(from, begin), bytes);",
-           "half + view.row(half == view.k ? from : to, begin), bytes);", SEQUENCES),
+           "to_host(to, half + view.row(sequence, begin)",
+           "to_host(to, half + view.row(0, begin)", SEQUENCES),
+    mutant("a fork leaves the values", "snapshot.hpp", "half + view.row(from, begin),",
+           "half + view.row(half == view.k ? from : to, begin),", SEQUENCES),
     mutant("a run goes on past the last slot", "snapshot.hpp",
            "smaller(end - begin, view.slots - slot)", "end - begin", "memory/snapshot_test.cpp"),
     mutant("a context too short is found after the rows are lost", "snapshot.hpp",
@@ -186,6 +188,42 @@ MUTANTS = [
     mutant("a sequence resumes below its rewind floor", "live_range.hpp",
            "length <= written && written <= context_ && after(written).may_rewind_to({length})",
            "length <= written && written <= context_", "policy/live_range_test.cpp"),
+    # States on the disk.
+    mutant("a state file is not checked against its checksum", "io/state_file.hpp",
+           "require(sum.value() == stored,", "require(sum.value() == stored || true,", STATES),
+    mutant("another version's state file is read", "io/state_file.hpp",
+           "require(version == detail::state_version,", "require(version > 0,", STATES),
+    mutant("the window is no part of a state's fields", "io/plan_fields.hpp",
+           'out.add(window == unbounded ? "all" : std::to_string(window), "window of ", kind);', "",
+           STATES),
+    mutant("the weights are no part of a state's fields", "io/state_file.hpp",
+           "here.insert(here.end(), more.begin(), more.end());", "", STATES),
+    mutant("a state file is written in place", "io/new_file.hpp",
+           'name = concat(path_, ".", ::getpid(), ".", i, ".tmp");\n'
+           "      file_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);",
+           "name = path_;\n"
+           "      file_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);",
+           "io/new_file_test.cpp"),
+    mutant("a write that stops short is no error", "io/new_file.hpp", "      check(n >= 0);",
+           "      if (n < 0) return;", "io/new_file_test.cpp"),
+    # Drafts.
+    mutant("verification keeps the first wrong draft", "model/lookup.hpp",
+           "timeline.rewind_to(start + kept);",
+           "timeline.rewind_to(start + smaller(kept + 1, std::ssize(rows)));", LOOKUP),
+    mutant("wrong drafts are not taken back", "model/lookup.hpp",
+           "timeline.rewind_to(start + kept);", "", LOOKUP),
+    mutant("a draft is compared with the token before it", "model/lookup.hpp",
+           "id == rows[static_cast<std::size_t>(kept)]", "id == rows[static_cast<std::size_t>(kept - 1)]",
+           LOOKUP),
+    mutant("drafts go past the end of the context", "model/lookup.hpp",
+           "smaller(count - report.tokens, room) - 1", "count - report.tokens - 1", LOOKUP),
+    mutant("drafts go past the tokens wanted", "model/lookup.hpp",
+           "smaller(drafts, smaller(count - report.tokens, room) - 1)",
+           "smaller(drafts, room - 1)", LOOKUP),
+    mutant("lookup takes the earliest match", "model/lookup.hpp",
+           "next >= 1 && best < options.longest;", "next >= 1;", LOOKUP),
+    mutant("lookup proposes from one token too late", "model/lookup.hpp",
+           "const std::int64_t at = from + i;", "const std::int64_t at = from + i + 1;", LOOKUP),
     # Deduction.
     mutant("ring one short: W - 2 + max(C, B)", "layer.hpp",
            "return window - 1 + larger(chunk, rewind);",

@@ -32,8 +32,8 @@ constexpr Position oldest_live(std::int64_t layer, std::int64_t written) {
   return {written - PlanType::capacity(layer, written)};
 }
 
-/// f(view, run's first position, rows) for all that is live in the layers that own a cache: layer
-/// by layer, the oldest position first.
+/// f(view, keys or values, run's first position, elements) for all that is live in the layers that
+/// own a cache: layer by layer, the oldest position first, K of a run before its V.
 template <class PlanType, Backend B, class F>
 void for_each_live_run(Caches<PlanType, B>& caches, std::int64_t length, std::int64_t written,
                        F f) {
@@ -42,7 +42,10 @@ void for_each_live_run(Caches<PlanType, B>& caches, std::int64_t length, std::in
     PlanType::with_kind(PlanType::kind_of[static_cast<std::size_t>(layer)], [&](auto of) {
       const auto view = caches.template view<typename decltype(of)::type>(layer);
       for_each_run(view, oldest_live<PlanType>(layer, written), {length},
-                   [&](Position begin, std::int64_t rows) { f(view, begin, rows); });
+                   [&](Position begin, std::int64_t rows) {
+                     f(view, view.k, begin, rows * view.heads.kv_dim());
+                     f(view, view.v, begin, rows * view.heads.kv_dim());
+                   });
     });
   }
 }
@@ -76,12 +79,10 @@ class Snapshot {
     rows_.resize(static_cast<std::size_t>(elements(length_, written_)));
     Element* to = rows_.data();
     detail::for_each_live_run(
-        caches, length_, written_, [&](const auto& view, Position begin, std::int64_t rows) {
-          const std::int64_t count = rows * view.heads.kv_dim();
-          for (const Element* from : {view.k, view.v}) {
-            caches.backend().to_host(to, from + view.row(sequence, begin), bytes_of(count));
-            to += count;
-          }
+        caches, length_, written_,
+        [&](const auto& view, const Element* half, Position begin, std::int64_t count) {
+          caches.backend().to_host(to, half + view.row(sequence, begin), bytes_of(count));
+          to += count;
         });
   }
 
@@ -106,12 +107,10 @@ class Snapshot {
     timeline.rewind_to({0});  // what it held is lost from here on, even if a copy fails
     const Element* from = rows_.data();
     detail::for_each_live_run(
-        caches, length_, written_, [&](const auto& view, Position begin, std::int64_t rows) {
-          const std::int64_t count = rows * view.heads.kv_dim();
-          for (Element* to : {view.k, view.v}) {
-            caches.backend().from_host(to + view.row(sequence, begin), from, bytes_of(count));
-            from += count;
-          }
+        caches, length_, written_,
+        [&](const auto& view, Element* half, Position begin, std::int64_t count) {
+          caches.backend().from_host(half + view.row(sequence, begin), from, bytes_of(count));
+          from += count;
         });
     timeline.resume(length_, written_);
   }
@@ -152,16 +151,13 @@ void fork(Caches<PlanType, B>& caches, std::int64_t from, std::int64_t to) {
   Timeline<PlanType>& timeline = caches.timeline(to);
   if (from == to) return;
   timeline.rewind_to({0});
-  detail::for_each_live_run(caches, source.length(), source.written(),
-                            [&](const auto& view, Position begin, std::int64_t rows) {
-                              const std::size_t bytes =
-                                  static_cast<std::size_t>(rows * view.heads.kv_dim()) *
-                                  sizeof(typename PlanType::Element);
-                              for (auto* half : {view.k, view.v}) {
-                                detail::copy_within(caches.backend(), half + view.row(to, begin),
-                                                    half + view.row(from, begin), bytes);
-                              }
-                            });
+  detail::for_each_live_run(
+      caches, source.length(), source.written(),
+      [&]<class T>(const auto& view, T* half, Position begin, std::int64_t count) {
+        detail::copy_within(caches.backend(), half + view.row(to, begin),
+                            half + view.row(from, begin),
+                            static_cast<std::size_t>(count) * sizeof(T));
+      });
   timeline.resume(source.length(), source.written());
 }
 

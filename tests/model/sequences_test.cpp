@@ -132,26 +132,6 @@ TEST_CASE("logits of each of a few rows have the bits of one row") {
   }
 }
 
-TEST_CASE("the draft is what followed the latest of the longest matches") {
-  using Ids = std::vector<std::int32_t>;
-  const auto draft = [](const Ids& text, std::int64_t most, LookupOptions options = {}) {
-    return lookup_draft(text, most, options);
-  };
-  CHECK(draft({}, 3) == Ids{});
-  CHECK(draft({1, 2, 3}, 3) == Ids{});
-  CHECK(draft({1, 2, 7, 8, 9, 1, 2}, 3) == Ids{7, 8, 9});
-  CHECK(draft({1, 2, 7, 8, 9, 1, 2}, 0) == Ids{});
-  CHECK(draft({1, 2, 7, 1, 2, 8, 5, 1, 2}, 2) == Ids{8, 5});           // the latest
-  CHECK(draft({3, 1, 2, 7, 1, 2, 8, 3, 1, 2}, 1) == Ids{7});           // the longest
-  CHECK(draft({4, 5, 5}, 4, {.shortest = 1}) == Ids{5, 5, 5, 5});      // into itself
-  CHECK(draft({6, 1, 2, 3, 1, 2, 3}, 7) == Ids{1, 2, 3, 1, 2, 3, 1});  // a text that repeats
-  CHECK(draft({2, 9, 2}, 2) == Ids{});  // a match of one is too short
-  CHECK(draft({2, 9, 2}, 2, {.shortest = 1}) == Ids{9, 2});
-  // No match is longer than `longest`: of those the latest counts.
-  CHECK(draft({1, 2, 3, 4, 9, 3, 4, 8, 1, 2, 3, 4}, 1, {.longest = 2}) == Ids{8});
-  CHECK(draft({1, 2, 3, 4, 9, 3, 4, 8, 1, 2, 3, 4}, 1) == Ids{9});
-}
-
 namespace {
 
 /// Notes where each pass began and how many rows it had.
