@@ -1,5 +1,5 @@
-// Loads of data that is read once, and data that is brought near before it is read. PTX ISA, "Data
-// Movement and Conversion Instructions: ld.global.nc, prefetch".
+// Loads of data that is read once, and values that a compiler must not keep. PTX ISA, "Data
+// Movement and Conversion Instructions: ld.global.nc".
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,9 +24,6 @@ __device__ inline void forget(uint4& bits) {
   asm volatile("" : "+r"(bits.x), "+r"(bits.y), "+r"(bits.z), "+r"(bits.w));
 }
 
-/// The line of 128 bytes at an address, into the L2 cache.
-__device__ inline void bring_to_l2(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(address));
-}
+__device__ inline void forget(int& bits) { asm volatile("" : "+r"(bits)); }
 
 }  // namespace kvring::arch

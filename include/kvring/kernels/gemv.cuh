@@ -1,11 +1,11 @@
 // gemv: y = x w^T for one row, or a few: what decoding multiplies. Bound by reading w.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #include "kvring/arch/cluster.cuh"
+#include "kvring/arch/copy_async.cuh"
 #include "kvring/arch/stream.cuh"
 #include "kvring/backend_cuda.cuh"
 #include "kvring/error.hpp"
@@ -68,32 +68,34 @@ struct StoreGatedPair {
   }
 };
 
-/// Memory that a later product will read: a product that waits for its x brings it to the L2 cache
-/// in the meantime, when the memory has nothing else to do.
-struct ReadAhead {
-  const void* from = nullptr;
-  std::int64_t bytes = 0;
-};
-
 /// x as it lies in memory.
 template <class T>
 struct PlainRows {
-  static constexpr bool staged = false;
+  static constexpr bool staged = false, adds = false;
   const T* x;  // [rows, In]
+};
+
+/// x of a single row, copied to shared memory at once: else every first look at a part of it would
+/// stand in line behind the weights.
+template <class T>
+struct PlainRow {
+  static constexpr bool staged = true, adds = false;
+  const T* x;  // [In]
 };
 
 /// x of a single row is what AddNorm makes of the residual stream: every block makes it, the first
 /// one stores the new residual, which must not be where the old one is read.
 template <class T>
 struct AddedRow {
-  static constexpr bool staged = true;
+  static constexpr bool staged = true, adds = true;
   AddNorm<float> task;
 };
 
 /// A warp takes a result after the other. It requests a slice of a row of w in one go, at most ten
 /// runs a lane, and adds up that slice for one row of x after the other, so that a row's bits do
 /// not depend on how many there are. What it reads first it requests before it waits for whatever x
-/// comes from, and what it reads after that it brings to the L2 cache.
+/// comes from. (To bring more to the L2 cache meanwhile was tried: x then stands in line behind
+/// it.)
 template <class T, std::int64_t In, class Input, class Store>
 struct GemvKernel {
   static_assert(In % 8 == 0, "rows of weights must be aligned to 16 bytes");
@@ -109,23 +111,23 @@ struct GemvKernel {
       slices > 1 ? 1 : static_cast<int>(larger(1, smaller(4, most_runs / (members * runs))));
   static constexpr bool at_once = slices == 1 && results * members * runs <= most_runs;
   static constexpr int held = at_once ? results * members : 1;  // slices requested at once
-  static constexpr int steps = at_once ? 1 : results * members * slices;  // requests a warp makes
 
   // What makes x needs registers too. Two blocks that have requested ten runs a lane keep 80 KB on
   // their way, more than the memory needs to be busy.
-  static constexpr int threads = 256, blocks_per_sm = Input::staged || held * runs > 8 ? 2 : 3;
+  static constexpr int threads = 256, blocks_per_sm = Input::adds || held * runs > 8 ? 2 : 3;
   static constexpr int warps = threads / 32;
   static constexpr int most_rows = 32;
+  using Row = detail::RowOfBlock<threads, static_cast<int>(ceil_div(In, 4 * threads))>;
 
   struct Params {
     const T* w;  // [members * out, In]
     Input input;
     std::int64_t out, rows;
     Store store;
-    ReadAhead ahead;
   };
   struct SharedStorage {
     alignas(16) T x[Input::staged ? In : 8];
+    alignas(16) float post_weight[Input::adds ? In : 4], next_weight[Input::adds ? In : 4];
     float added_parts[warps], next_parts[warps];
   };
 
@@ -136,23 +138,22 @@ struct GemvKernel {
         (std::int64_t{blockIdx.x} * warps + static_cast<int>(threadIdx.x) / 32) * results;
 
     arch::let_successor_begin();
+    if constexpr (Input::adds) request_norms(params.input.task, shared);
     uint4 w[held][runs];
     request(params, first, 0, 0, lane, w);
-    bring(params, steps > 1 ? first : first + stride, steps > 1 ? 1 : 0, lane);
-    bring(params, steps > 2 ? first : first + (steps > 1 ? 1 : 2) * stride, steps > 2 ? 2 : 0,
-          lane);
-    bring_ahead(params.ahead);
-    if constexpr (Input::staged) bring_ahead(params.input.task);
     arch::wait_for_predecessor();
     const T* x = make_input(params, shared);
 
+    const auto rows = static_cast<int>(params.rows);
+#pragma unroll 1
     for (; first < params.out; first += stride) {
       float totals[results * members];  // lane n has those of row n of x
 #pragma unroll
       for (int index = 0; index < results * members; index += held) {
 #pragma unroll 1
         for (int part = 0; part < slices; ++part) {
-          for (int row = 0; row < params.rows; ++row) {
+#pragma unroll 1
+          for (int row = 0; row < rows; ++row) {
             float sums[held];
             add_up(w, x + row * In, part, lane, sums);
 #pragma unroll
@@ -169,7 +170,7 @@ struct GemvKernel {
                   next_part ? part + 1 : 0, lane, w);
         }
       }
-      if (lane < params.rows) store(params, lane, first, totals);
+      if (lane < rows) store(params, lane, first, totals);
     }
   }
 
@@ -194,40 +195,41 @@ struct GemvKernel {
       }
     }
   }
-  /// What is requested in a step of a warp, to the L2 cache.
-  __device__ static void bring(const Params& params, std::int64_t first, int step, int lane) {
-    if (first >= params.out) return;
-    constexpr int in_line = 128 / static_cast<int>(sizeof(T));
-    const int index = step / slices * held, part = step % slices;
-#pragma unroll
-    for (int h = 0; h < held; ++h) {
-      const T* from = slice(params, first, index + h, part);
-      for (int at = lane * in_line; at < 32 * runs * run; at += 32 * in_line) {
-        if (part * (32 * runs * run) + at < In) arch::bring_to_l2(from + at);
+  /// The weights of the norms: nobody wrote them, and nobody read them since the last token. A
+  /// thread copies what it will read.
+  __device__ static void request_norms(const AddNorm<float>& task, SharedStorage& shared) {
+    Row::each(In, [&](int, std::int64_t i) {
+      if (task.post_weight != nullptr) {
+        arch::copy_async_16(arch::shared_address(shared.post_weight + i), task.post_weight + i,
+                            true);
       }
-    }
-  }
-  __device__ static void bring_ahead(const ReadAhead& ahead) {
-    constexpr std::int64_t line = 128;
-    for (std::int64_t at = (std::int64_t{blockIdx.x} * threads + threadIdx.x) * line;
-         at < ahead.bytes; at += std::int64_t{gridDim.x} * threads * line) {
-      arch::bring_to_l2(static_cast<const std::byte*>(ahead.from) + at);
-    }
-  }
-  /// The weights of the norms: nobody read them since the last token.
-  __device__ static void bring_ahead(const AddNorm<float>& task) {
-    const int at = static_cast<int>(threadIdx.x) * 32;
-    if (at >= In) return;
-    if (task.post_weight != nullptr) arch::bring_to_l2(task.post_weight + at);
-    if (task.next_weight != nullptr) arch::bring_to_l2(task.next_weight + at);
+      if (task.next_weight != nullptr) {
+        arch::copy_async_16(arch::shared_address(shared.next_weight + i), task.next_weight + i,
+                            true);
+      }
+    });
+    arch::commit_copies();
   }
 
   /// Where the rows of x are.
   __device__ static const T* make_input(const Params& params, SharedStorage& shared) {
-    if constexpr (Input::staged) {
-      params.input.task.template operator()<threads>(
+    if constexpr (Input::adds) {
+      AddNorm<float> task = params.input.task;
+      if (task.post_weight != nullptr) task.post_weight = shared.post_weight;
+      if (task.next_weight != nullptr) task.next_weight = shared.next_weight;
+      arch::wait_for_copies<0>();
+      task.template operator()<threads, Row::held>(
           0, blockIdx.x == 0, true, shared.added_parts, shared.next_parts,
           [&](std::int64_t i, const float(&values)[4]) { detail::store(shared.x + i, values); });
+      __syncthreads();
+      return shared.x;
+    } else if constexpr (Input::staged) {
+      for (int at = static_cast<int>(threadIdx.x); at < row_runs; at += threads) {
+        arch::copy_async_16(arch::shared_address(shared.x + at * run), params.input.x + at * run,
+                            true);
+      }
+      arch::commit_copies();
+      arch::wait_for_copies<0>();
       __syncthreads();
       return shared.x;
     } else {
@@ -237,6 +239,9 @@ struct GemvKernel {
 
   __device__ static void add_up(uint4 (&w)[held][runs], const T* x, int slice, int lane,
                                 float (&sums)[held]) {
+    // Runs of x are read as they are needed: known to be inside, all would be read first.
+    int end = row_runs;
+    arch::forget(end);
     float parts[held][4];
 #pragma unroll
     for (int h = 0; h < held; ++h) parts[h][0] = parts[h][1] = parts[h][2] = parts[h][3] = 0;
@@ -244,7 +249,7 @@ struct GemvKernel {
     for (int n = 0; n < runs; ++n) {
       const int at = (slice * runs + n) * 32 + lane;
       float values[run] = {};
-      if (at < row_runs) detail::load(values, x + at * run);
+      if (at < end) detail::load(values, x + at * run);
 #pragma unroll
       for (int h = 0; h < held; ++h) {
         arch::forget(w[h][n]);  // or all of them would be widened before the first row
@@ -280,15 +285,15 @@ struct GemvKernel {
 /// ended, but for what reads x.
 template <std::int64_t In, class T, class Input, class Store>
 void gemv(const Cuda& backend, const T* w, const Input& input, std::int64_t rows, std::int64_t out,
-          const Store& store, int multiprocessors, bool overlap, ReadAhead ahead = {}) {
+          const Store& store, int multiprocessors, bool overlap) {
   using Kernel = GemvKernel<T, In, Input, Store>;
   require(rows >= 1 && rows <= Kernel::most_rows, "gemv of ", rows, " rows: it takes 1 to ",
           Kernel::most_rows);
   const std::int64_t units = ceil_div(out, Kernel::warps * Kernel::results);
   const std::int64_t blocks = smaller(units, multiprocessors * Kernel::blocks_per_sm);
-  launch_kernel<Kernel>(
-      backend, {.grid = static_cast<unsigned>(blocks), .overlaps_predecessor = overlap},
-      {.w = w, .input = input, .out = out, .rows = rows, .store = store, .ahead = ahead});
+  launch_kernel<Kernel>(backend,
+                        {.grid = static_cast<unsigned>(blocks), .overlaps_predecessor = overlap},
+                        {.w = w, .input = input, .out = out, .rows = rows, .store = store});
 }
 
 }  // namespace kvring

@@ -115,21 +115,21 @@ struct DecodePass {
 
   template <std::int64_t In, class Input, class Store>
   void multiply_input(const Cuda& gpu, const Input& input, const CudaMatrix<T>& w,
-                      const Store& store, ReadAhead ahead) const {
+                      const Store& store) const {
     gemv<In>(gpu, w.data(), input, sequences, w.out / (Store::pairs ? 2 : 1), store,
-             shape.multiprocessors, shape.overlaps_kernels, ahead);
+             shape.multiprocessors, shape.overlaps_kernels);
   }
   template <std::int64_t In, class Store>
-  void multiply(const Cuda& gpu, const T* x, const CudaMatrix<T>& w, const Store& store,
-                ReadAhead ahead = {}) const {
-    multiply_input<In>(gpu, PlainRows<T>{x}, w, store, ahead);
+  void multiply(const Cuda& gpu, const T* x, const CudaMatrix<T>& w, const Store& store) const {
+    if (sequences == 1 && fuses) return multiply_input<In>(gpu, PlainRow<T>{x}, w, store);
+    multiply_input<In>(gpu, PlainRows<T>{x}, w, store);
   }
 
   /// Does what is pending, then the product with what comes of it. In one kernel for one sequence,
   /// if a row fits its registers; the bits are the same.
   template <std::int64_t In, class Store>
   void multiply_added(const Cuda& gpu, Stream& stream, const Pending& pending,
-                      const CudaMatrix<T>& w, const Store& store, ReadAhead ahead = {}) const {
+                      const CudaMatrix<T>& w, const Store& store) const {
     const auto data = [](const Norm* norm) { return norm == nullptr ? nullptr : norm->data(); };
     if constexpr (In <= detail::RowOfBlock<256>::most) {
       if (sequences == 1 && fuses) {
@@ -142,7 +142,7 @@ struct DecodePass {
                                         .next_weight = data(pending.next),
                                         .width = In,
                                         .epsilon = Work::epsilon}},
-                           w, store, ahead);
+                           w, store);
         if (pending.added != nullptr) std::swap(stream.now, stream.other);
         return;
       }
@@ -150,18 +150,7 @@ struct DecodePass {
     T* normed = work.elements(work.layout.normed);
     add_norm_rows(gpu, pending.added, data(pending.post), stream.now, pending.scale,
                   data(pending.next), normed, sequences, In, Work::epsilon);
-    multiply<In>(gpu, normed, w, store, ahead);
-  }
-
-  /// The front of the weights that are read next. As much as a GPU reads while attention, or a
-  /// chain of small products, leaves its memory idle; more would wait in line before what is needed
-  /// now.
-  static ReadAhead front_of(const CudaMatrix<T>& w) {
-    constexpr std::int64_t most = std::int64_t{12} << 20;
-    return {w.data(), smaller(most, static_cast<std::int64_t>(w.values.bytes()))};
-  }
-  const CudaMatrix<T>& first_of_layer(std::int64_t i) const {
-    return i < Plan::layers ? work.layer(i).qkv : work.weights.head();
+    multiply<In>(gpu, normed, w, store);
   }
 
   template <class Kind>
@@ -179,7 +168,7 @@ struct DecodePass {
                      work.template scores<Kind>(),
                      plan<Kind>(work.caches.context(), sequences, shape), parts);
     multiply<Kind::heads.q_dim()>(gpu, work.elements(layout.attended), w.out,
-                                  StoreValue<float>{added, hidden}, front_of(w.gate_up));
+                                  StoreValue<float>{added, hidden});
     return {.added = added, .post = &w.post_attention_norm, .scale = 1, .next = &w.ffn_norm};
   }
 
@@ -209,8 +198,7 @@ struct DecodePass {
       constexpr std::int64_t width = Work::input_width;
       multiply_added<hidden>(gpu, stream, {added, &w.post_ffn_norm, 1, nullptr}, w.input_gate,
                              StoreGated<Activate, T, T>{work.elements(layout.inputs) + i * width,
-                                                        Work::inputs_width, gated, width},
-                             front_of(first_of_layer(i + 1)));
+                                                        Work::inputs_width, gated, width});
       multiply<width>(gpu, gated, w.input_out, StoreValue<float>{added, hidden});
       next.post = &w.post_input_norm;
     }

@@ -8,7 +8,7 @@
 
 #include "kvring/cache.hpp"
 #include "kvring/kernels/append_fused.cuh"
-#include "kvring/kernels/attend_mma.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/step_rows.cuh"
@@ -110,6 +110,7 @@ struct PrefillPass {
   using Work = CudaWork<Plan>;
   using Model = typename Plan::Model;
   using T = typename Plan::Element;
+  using Projected = typename CudaScratch<Plan>::Projected;
   static constexpr std::int64_t hidden = Model::hidden;
 
   const Work& work;
@@ -156,35 +157,39 @@ struct PrefillPass {
     const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(i)]);
     const std::int64_t skipped = Plan::owns_cache(i) ? 0 : first;  // of the projection
     if (skipped == batch.rows()) return;
-    multiply(work.elements(layout.normed) + skipped * hidden, batch.rows() - skipped, w.qkv,
-             work.elements(layout.qkv));
-    work.template append<Kind>(gpu, i, batch.from(skipped), work.elements(layout.qkv),
+    auto* qkv = reinterpret_cast<Projected*>(work.scratch + layout.qkv);
+    multiply(work.elements(layout.normed) + skipped * hidden, batch.rows() - skipped, w.qkv, qkv);
+    work.template append<Kind>(gpu, i, batch.from(skipped), static_cast<const Projected*>(qkv),
                                work.singles(layout.rope[kind]) + skipped * Kind::rope.rotated);
     if (rest == 0) return;
-    attend_mma(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i), batch.from(first),
-               work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
-               work.elements(layout.attended), work.template scores<Kind>());
+    attend_prefill(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i),
+                   batch.from(first),
+                   work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
+                   work.elements(layout.attended), work.template scores<Kind>());
     float* added = work.singles(layout.added);
     multiply(work.elements(layout.attended), rest, w.out, added);
     work.add(gpu, added, w.post_attention_norm, 1, &w.ffn_norm, first, rest);
   }
 
-  /// residual += feed-forward(normed), in blocks; then what the layer's own input adds. Leaves
-  /// normed for the next layer.
+  /// residual += feed-forward(normed); then what the layer's own input adds. Leaves normed for the
+  /// next layer.
   void feed_forward_block(std::int64_t i, std::int64_t first) const {
     const CudaLayerWeights<T>& w = work.layer(i);
     const CudaScratch<Plan>& layout = work.layout;
     const std::int64_t ffn = w.down.in, rest = batch.rows() - first;
     T *normed = work.elements(layout.normed), *gated = work.elements(layout.gated);
     float* added = work.singles(layout.added);
-    for (std::int64_t row = 0; row < rest; row += layout.ffn_rows) {
-      const std::int64_t rows = smaller(layout.ffn_rows, rest - row);
+    // Blocks of equal size, rounded up to a tile of rows.
+    const std::int64_t blocks = ceil_div(rest, layout.ffn_rows);
+    const std::int64_t block = smaller(round_up(ceil_div(rest, blocks), 128), layout.ffn_rows);
+    for (std::int64_t row = 0; row < rest; row += block) {
+      const std::int64_t rows = smaller(block, rest - row);
       T* gate_up = work.elements(layout.gate_up);
       multiply(normed + (first + row) * hidden, rows, w.gate_up, gate_up);
-      gate_rows<typename Work::Activate>(gpu, gate_up, 2 * ffn, gate_up + ffn, 2 * ffn, gated, rows,
-                                         ffn);
-      multiply(gated, rows, w.down, added + row * hidden);
+      gate_rows<typename Work::Activate>(gpu, gate_up, 2 * ffn, gate_up + ffn, 2 * ffn,
+                                         gated + row * ffn, rows, ffn);
     }
+    multiply(gated, rest, w.down, added);
     if constexpr (Work::input_width == 0) {
       work.add(gpu, added, w.post_ffn_norm, w.scalar, work.norm_before(i + 1), first, rest);
     } else {

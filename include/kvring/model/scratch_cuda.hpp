@@ -17,10 +17,16 @@ namespace kvring {
 template <class PlanType>
 struct CudaScratch {
   using Model = typename PlanType::Model;
-  static constexpr std::int64_t ffn_block = 2048;  // rows of the feed-forward block at a time
+  // Rows of the gate and up product at a time: wide enough to keep all multiprocessors busy.
+  static constexpr std::int64_t ffn_block = 2048;
+#ifdef EXP_QKV
+  using Projected = float;
+#else
+  using Projected = typename PlanType::Element;
+#endif
 
   std::int64_t rows;      // of a chunk or a step
-  std::int64_t ffn_rows;  // of `gate_up` and `gated`
+  std::int64_t ffn_rows;  // of `gate_up`
   std::int64_t residual;  // f32 [rows, hidden]
   std::int64_t normed;    // T [rows, hidden]
   std::int64_t added;     // f32 [rows, hidden]: what a block adds to the residual
@@ -28,7 +34,7 @@ struct CudaScratch {
   std::int64_t q;         // T [rows, q_heads, head_dim] of the widest kind
   std::int64_t attended;  // T [rows, q_heads, head_dim]
   std::int64_t gate_up;   // T [ffn_rows, 2 * ffn]
-  std::int64_t gated;     // T [ffn_rows, ffn]; T [rows, per_layer_width]
+  std::int64_t gated;     // T [rows, ffn], or [rows, per_layer_width]
   std::array<std::int64_t, PlanType::kinds> frequencies;  // f32 [rotated / 2] of each kind
   std::array<std::int64_t, PlanType::kinds> rope;         // f32 [rows, rotated] of each kind
   std::int64_t inputs;                                    // T [rows, layers, per_layer_width]
@@ -66,11 +72,11 @@ struct CudaScratch {
     residual = take(rows * Model::hidden * single);
     normed = take(rows * Model::hidden * element);
     added = take(rows * Model::hidden * single);
-    qkv = take(rows * qkv_dim * element);
+    qkv = take(rows * qkv_dim * static_cast<std::int64_t>(sizeof(Projected)));
     q = take(rows * q_dim * element);
     attended = take(rows * q_dim * element);
     gate_up = take(ffn_rows * 2 * ffn * element);
-    gated = take(larger(ffn_rows * ffn, rows * width) * element);
+    gated = take(rows * larger(ffn, width) * element);
     for (std::size_t kind = 0; kind < PlanType::kinds; ++kind) {
       frequencies[kind] = take(rotated[kind] / 2 * single);
       rope[kind] = take(rows * rotated[kind] * single);
