@@ -24,7 +24,7 @@ struct AttendWgmma {
   using T = typename View::Element;
   static constexpr Heads heads = View::heads;
   static constexpr WgmmaShape shape = wgmma_shape(heads.dim, Policy::window);
-  static constexpr int threads = 384, blocks_per_sm = 1, clearing_warps = 3;
+  static constexpr int threads = 384, blocks_per_sm = 1;
   static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
   static constexpr int head_dim = static_cast<int>(heads.dim);
   static constexpr int group = static_cast<int>(heads.group());
@@ -34,7 +34,6 @@ struct AttendWgmma {
   static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
   using Warpgroup = WgmmaWarpgroup<View, Policy, keys>;
-  using Items = WorkItems<Policy, View, rows, keys>;
 
   struct SharedStorage {
     alignas(1024) unsigned char q[2][warpgroups][query_bytes];
@@ -65,8 +64,8 @@ struct AttendWgmma {
     if (threadIdx.x == 0) {
       for (int i = 0; i < shape.slots; ++i) {
         shared.full[i].init(1);
-        shared.empty[i].init(warpgroups + clearing_warps);
-        shared.cleared[i].init(clearing_warps);
+        shared.empty[i].init(warpgroups + 1);
+        shared.cleared[i].init(1);
       }
       for (int i = 0; i < 2 * warpgroups; ++i) {
         shared.q_full[i / 2][i % 2].init(1);
@@ -86,7 +85,7 @@ struct AttendWgmma {
       arch::fewer_registers<56>();
       const int thread = static_cast<int>(threadIdx.x) - warpgroups * 128;
       if (thread == 0) load(params, shared);
-      if (thread >= 32) clear(params, shared, thread - 32);
+      if (thread >= 32 && thread < 64) clear(params, shared);
     } else {
       arch::more_registers<224>();
       attend(params, shared, warpgroup);
@@ -103,6 +102,26 @@ struct AttendWgmma {
         slot = 0;
         parity ^= 1;
       }
+    }
+  };
+
+  /// The work items of this block, in order; those of dense layers, which get shorter, forth and
+  /// back.
+  struct Items {
+    int round = 0;
+    __device__ WorkItem next(const Params& params) {
+      const int all = static_cast<int>(params.tiles.count() * heads.kv);
+      const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+      WorkItem item;
+      while (!item.exists && round * blocks < all) {
+        const bool back = Policy::window == unbounded && round % 2 == 1;
+        const int index = round * blocks + (back ? blocks - 1 - block : block);
+        ++round;
+        if (index < all) {
+          item = make_item<Policy, View, rows, keys>(params.cache, params.tiles, index);
+        }
+      }
+      return item;
     }
   };
 
@@ -148,11 +167,11 @@ struct AttendWgmma {
       }
     };
 
-    Items items(params.cache, params.tiles);
-    WorkItem item = items.next();
+    Items items;
+    WorkItem item = items.next(params);
     post(item, 0);
     for (int number = 1; item.exists; ++number) {
-      // The next item is made when this one has enough to do.
+      // The next item is made when this one has enough to do: making one takes as long as a tile.
       WorkItem next;
       int slot = item.slot;
       load_tile(params.k, params.k_part, item, slot);
@@ -161,10 +180,10 @@ struct AttendWgmma {
         slot = before(slot);
         load_tile(params.k, params.k_part, item, slot);
         load_tile(params.v, params.v_part, item, of_values);
-        if (tile == item.tiles - 3) post(next = items.next(), number);
+        if (tile == item.tiles - 3) post(next = items.next(params), number);
       }
       load_tile(params.v, params.v_part, item, slot);
-      if (item.tiles < 3) post(next = items.next(), number);
+      if (item.tiles < 3) post(next = items.next(params), number);
       item = next;
     }
   }
@@ -175,40 +194,35 @@ struct AttendWgmma {
     return item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
   }
 
-  /// The warps that zero those rows: P is 0 there, but 0 * NaN is NaN. They take every tile in its
+  /// The warp that zeroes those rows: P is 0 there, but 0 * NaN is NaN. It takes every tile in its
   /// turn, as the attending ones do: parities tell neighbouring phases apart, and no others.
-  __device__ static void clear(const Params& params, SharedStorage& shared, int thread) {
-    const bool leads = thread % 32 == 0;
+  __device__ static void clear(const Params& params, SharedStorage& shared) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const auto clear_rows = [&](unsigned char* slot, int begin, int end) {
       constexpr int chunks = head_dim / 8;  // of 16 bytes, eight to a row of a block of columns
-      for (int i = thread; i < (end - begin) * chunks; i += 32 * clearing_warps) {
-        const int row = begin + i / chunks, chunk = i % chunks;
-        *reinterpret_cast<uint4*>(slot + (chunk / 8 * keys + row) * 128 + chunk % 8 * 16) =
-            uint4{0, 0, 0, 0};
+      for (int i = lane; i < keys * chunks; i += 32) {
+        const int row = i / 8 % keys;
+        if (row < begin || row >= end) *reinterpret_cast<uint4*>(slot + i * 16) = uint4{0, 0, 0, 0};
       }
+      arch::fence_shared_for_async();
+      __syncwarp();
     };
-    Items items(params.cache, params.tiles);
+    Items items;
     Turn turn;
-    WorkItem item = items.next(), next;
-    while (item.exists) {
+    for (WorkItem item = items.next(params); item.exists; item = items.next(params)) {
       // K of the newest tile is first, then K and V of neighbours in turn, V of the oldest last.
       for (int i = 0; i < 2 * item.tiles; ++i) {
         shared.full[turn.slot].wait(turn.parity);
         const bool newest = i == 2, oldest = i == 2 * item.tiles - 1;
         const int tile = oldest ? 0 : item.tiles - 1;
         if ((oldest || newest) && has_unseen(item, tile)) {
-          unsigned char* slot = shared.slots[turn.slot];
-          clear_rows(slot, 0, item.begin - tile * keys);
-          clear_rows(slot, item.last + 1 - tile * keys, keys);
-          arch::fence_shared_for_async();
-          __syncwarp();
-          if (leads) shared.cleared[turn.slot].arrive();
+          clear_rows(shared.slots[turn.slot], item.begin - tile * keys,
+                     item.last + 1 - tile * keys);
+          if (lane == 0) shared.cleared[turn.slot].arrive();
         }
-        if (leads) shared.empty[turn.slot].arrive();
+        if (lane == 0) shared.empty[turn.slot].arrive();
         turn.next();
-        if (i == 2 * item.tiles - 2) next = items.next();
       }
-      item = next;
     }
   }
 
