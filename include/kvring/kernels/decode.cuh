@@ -89,6 +89,8 @@ struct AttendDecode {
                   .end = begin + rows < all ? begin + rows : all,
                   .kv_head = static_cast<int>(blockIdx.y)},
                  params.q, part, parts);
+    // Not before: what the next kernel reads ahead would slow the keys and values down.
+    if constexpr (parts_in_cluster > 1) arch::let_successor_begin();
     block.finish_denominators();
     if constexpr (parts_in_cluster > 1) {
       combine_in_cluster(params, shared, block);
@@ -191,6 +193,7 @@ struct CombineParts {
 
   /// Grid: rows * q_heads, column blocks.
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
+    arch::let_successor_begin();
     arch::wait_for_predecessor();
     const int thread = static_cast<int>(threadIdx.x), count = params.count;
     const int group = thread / lanes, lane = thread % lanes;
@@ -294,7 +297,8 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
         backend,
         {.grid = {static_cast<unsigned>(plan.parts), static_cast<unsigned>(heads.kv),
                   static_cast<unsigned>(batch.count * row_tiles)},
-         .cluster = cluster},
+         .cluster = cluster,
+         .overlaps_predecessor = compiled_arch() >= 90},
         {.cache = cache,
          .segments = batch.segments,
          .q = q,

@@ -8,7 +8,7 @@
 
 #include "kvring/cache.hpp"
 #include "kvring/kernels/append_fused.cuh"
-#include "kvring/kernels/attend_prefill.cuh"
+#include "kvring/kernels/attend_mma.cuh"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/step_rows.cuh"
@@ -110,7 +110,6 @@ struct PrefillPass {
   using Work = CudaWork<Plan>;
   using Model = typename Plan::Model;
   using T = typename Plan::Element;
-  using Projected = typename CudaScratch<Plan>::Projected;
   static constexpr std::int64_t hidden = Model::hidden;
 
   const Work& work;
@@ -157,15 +156,14 @@ struct PrefillPass {
     const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(i)]);
     const std::int64_t skipped = Plan::owns_cache(i) ? 0 : first;  // of the projection
     if (skipped == batch.rows()) return;
-    auto* qkv = reinterpret_cast<Projected*>(work.scratch + layout.qkv);
+    T* qkv = work.elements(layout.qkv);
     multiply(work.elements(layout.normed) + skipped * hidden, batch.rows() - skipped, w.qkv, qkv);
-    work.template append<Kind>(gpu, i, batch.from(skipped), static_cast<const Projected*>(qkv),
+    work.template append<Kind>(gpu, i, batch.from(skipped), static_cast<const T*>(qkv),
                                work.singles(layout.rope[kind]) + skipped * Kind::rope.rotated);
     if (rest == 0) return;
-    attend_prefill(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i),
-                   batch.from(first),
-                   work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
-                   work.elements(layout.attended), work.template scores<Kind>());
+    attend_mma(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i), batch.from(first),
+               work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
+               work.elements(layout.attended), work.template scores<Kind>());
     float* added = work.singles(layout.added);
     multiply(work.elements(layout.attended), rest, w.out, added);
     work.add(gpu, added, w.post_attention_norm, 1, &w.ffn_norm, first, rest);

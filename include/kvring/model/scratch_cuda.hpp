@@ -19,11 +19,6 @@ struct CudaScratch {
   using Model = typename PlanType::Model;
   // Rows of the gate and up product at a time: wide enough to keep all multiprocessors busy.
   static constexpr std::int64_t ffn_block = 2048;
-#ifdef EXP_QKV
-  using Projected = float;
-#else
-  using Projected = typename PlanType::Element;
-#endif
 
   std::int64_t rows;      // of a chunk or a step
   std::int64_t ffn_rows;  // of `gate_up`
@@ -72,7 +67,7 @@ struct CudaScratch {
     residual = take(rows * Model::hidden * single);
     normed = take(rows * Model::hidden * element);
     added = take(rows * Model::hidden * single);
-    qkv = take(rows * qkv_dim * static_cast<std::int64_t>(sizeof(Projected)));
+    qkv = take(rows * qkv_dim * element);
     q = take(rows * q_dim * element);
     attended = take(rows * q_dim * element);
     gate_up = take(ffn_rows * 2 * ffn * element);
