@@ -221,7 +221,7 @@ MUTANTS = [
            "smaller(drafts, smaller(count - report.tokens, room) - 1)",
            "smaller(drafts, room - 1)", LOOKUP),
     mutant("lookup takes the earliest match", "model/lookup.hpp",
-           "next >= 1 && best < options.longest;", "next >= 1;", LOOKUP),
+           "if (match > best) {", "if (match >= best) {", LOOKUP),
     mutant("lookup proposes from one token too late", "model/lookup.hpp",
            "const std::int64_t at = from + i;", "const std::int64_t at = from + i + 1;", LOOKUP),
     # Deduction.

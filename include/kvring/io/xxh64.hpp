@@ -13,6 +13,7 @@ namespace kvring {
 class Xxh64 {
  public:
   void add(const void* data, std::size_t bytes) {
+    if (bytes == 0) return;  // of no bytes there may be no address
     const auto* from = static_cast<const unsigned char*>(data);
     total_ += bytes;
     if (held_ > 0) {
