@@ -222,7 +222,11 @@ void generate(Options& o) {
   const MemoryReport memory = memory_report(file, options);
   std::fprintf(stderr, "%s", memory_table(memory).c_str());
   require_memory(file, options);
-  if (!o.save_state.empty()) NewFile(o.save_state).reserve(memory.cache_bytes);
+  if (!o.save_state.empty()) {  // before the work: is there room for what may be live at its end?
+    EngineOptions at_most = options;
+    at_most.context = smaller(options.context, std::ssize(text.all) + o.tokens);
+    NewFile(o.save_state).reserve(memory_report(file, at_most).cache_bytes);
+  }
   const double start = seconds();
   const auto engine = make_engine(file, options);
   const double loaded = seconds();
