@@ -15,7 +15,7 @@
 namespace kvring {
 
 /// A block stays and takes one work item after the other. One thread loads, by tensor maps: queries
-/// two items ahead, and tiles of K and V in the order in which they are needed,
+/// an item ahead, and tiles of K and V in the order in which they are needed,
 /// K(n - 1), K(n - 2), V(n - 1), K(n - 3) ... V(0), newest first. Two warpgroups attend; while a
 /// softmax is computed the products of the tile before it are under way, and the first scores of
 /// the next item are, while the last one is written.
