@@ -12,6 +12,7 @@
 #include "kvring/kernels/attention_copies.cuh"
 #include "kvring/kernels/attention_layout.cuh"
 #include "kvring/kernels/attention_products.cuh"
+#include "kvring/kernels/attention_scores.cuh"
 #include "kvring/kernels/softmax_cuda.cuh"
 #include "kvring/kernels/tiles.hpp"
 
@@ -53,11 +54,11 @@ class AttentionBlock {
     const Position origin{(first_tile + skipped) * keys};
     // From here on positions count from the first tile: 32 bits hold them. Nothing that a row sees
     // in these tiles lies before it, so the policy says the same of them.
-    remainder_ = packed.begin % group;
-    first_ = static_cast<int>(first - origin);
-    last_ = static_cast<int>(last - origin);
-    begin_ = static_cast<int>(larger(0, Policy::first_visible(first) - origin));
-    if (last_ < 0) return;
+    at_.remainder = packed.begin % group;
+    at_.first = static_cast<int>(first - origin);
+    at_.last = static_cast<int>(last - origin);
+    at_.begin = static_cast<int>(larger(0, Policy::first_visible(first) - origin));
+    if (at_.last < 0) return;
 
     const std::int64_t sequence =
         packed.sequence * cache.slots * heads.kv_dim() + packed.kv_head * heads.dim;
@@ -77,14 +78,14 @@ class AttentionBlock {
     for (int tile = 0;;) {
       float scores[m_tiles][key_tiles][4];
       Products::scores(shared_, place_, scores);
-      apply_softcap(scores);
-      mask(scores, tile);
+      Masked::cap(score_, scores);
+      Masked::mask(place_, at_, tile, scores);
       std::uint32_t p[m_tiles][warp_keys / 16][4];
       update_softmax(scores, p);
       arch::wait_for_copies<0>();
       __syncthreads();  // V is here, P is shared, and nobody reads K any more
       tile += stride;
-      const bool more = tile <= last_;
+      const bool more = tile <= at_.last;
       if (more) {
         slot = advance(slot, stride);
         load_tile(shared_.k, k_, tile, slot);
@@ -204,6 +205,7 @@ class AttentionBlock {
   using ProbabilityTile = typename Layout::ProbabilityTile;
   using Copies = AttentionCopies<Layout>;
   using Products = AttentionProducts<Layout>;
+  using Masked = AttentionScores<Layout, Policy>;
   static constexpr int column_warps = Layout::column_warps;
   static constexpr int warp_keys = Layout::warp_keys;
   static constexpr int warp_columns = Layout::warp_columns;
@@ -247,61 +249,13 @@ class AttentionBlock {
   /// NaN.
   __device__ void load_tile(unsigned char* tile, const T* rows_of_head, int at, int slot) const {
     const T* from = rows_of_head + std::int64_t{slot} * heads.kv_dim();
-    const int begin = begin_ - at, end = last_ + 1 - at;
+    const int begin = at_.begin - at, end = at_.last + 1 - at;
     if (begin <= 0 && end >= keys) {
       Copies::template rows_of_tile<true>(tile, from, 0, keys);
     } else {
       Copies::template rows_of_tile<false>(tile, from, begin, end);
     }
   }
-  __device__ void apply_softcap(float (&scores)[m_tiles][key_tiles][4]) const {
-    if (score_.softcap == 0) return;
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int n = 0; n < key_tiles; ++n) {
-#pragma unroll
-        for (float& value : scores[m][n]) {
-          value = softcapped(value, score_);
-        }
-      }
-    }
-  }
-
-  /// Scores of keys that a row does not see become -infinity; most tiles have none. The two edges
-  /// apart: a tile seldom has both, and bounds of rows take registers.
-  __device__ void mask(float (&scores)[m_tiles][key_tiles][4], int tile) const {
-    if (tile + keys - 1 > first_) {
-      mask_rows(scores, [&](Position own, int key) {
-        return key < static_cast<int>(visible_keys<Policy>(own).end.value) - tile;
-      });
-    }
-    if (Policy::first_visible(Position{last_}) > Position{tile}) {
-      mask_rows(scores, [&](Position own, int key) {
-        return key >= static_cast<int>(visible_keys<Policy>(own).begin.value) - tile;
-      });
-    }
-  }
-  template <class Sees>
-  __device__ void mask_rows(float (&scores)[m_tiles][key_tiles][4], Sees sees) const {
-#pragma unroll
-    for (int m = 0; m < m_tiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const Position own{first_ + (remainder_ + place_.row(m, half)) / group};
-#pragma unroll
-        for (int n = 0; n < key_tiles; ++n) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int key = place_.column_warp * warp_keys + 8 * n + place_.lane % 4 * 2 + e;
-            float& value = scores[m][n][2 * half + e];
-            value = sees(own, key) ? value : -INFINITY;  // chosen, never added
-          }
-        }
-      }
-    }
-  }
-
   /// Takes the scores of a tile into the running softmax, and to probabilities: as operands of the
   /// next product if the warp holds all columns, else in shared memory.
   __device__ void update_softmax(float (&scores)[m_tiles][key_tiles][4],
@@ -415,9 +369,7 @@ class AttentionBlock {
   const T* k_ = nullptr;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
   const T* v_ = nullptr;
 
-  // Positions from the first tile on: of the first and the last row of the block, and of the first
-  // key that one of them sees. Which head of its group the first row is.
-  int first_ = 0, last_ = 0, begin_ = 0, remainder_ = 0;
+  BlockPositions at_;
 
   float out_[m_tiles][column_tiles][4];
   float maximum_[m_tiles][2], denominator_[m_tiles][2];
