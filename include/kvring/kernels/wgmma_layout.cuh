@@ -1,0 +1,62 @@
+// WgmmaLayout: what a block of attend_wgmma has in shared memory, and what it is given.
+#pragma once
+
+#include <cstdint>
+
+#include "kvring/arch/barrier.cuh"
+#include "kvring/arch/tensor_map.cuh"
+#include "kvring/cache.hpp"
+#include "kvring/kernels/attend_scalar.hpp"
+#include "kvring/kernels/row_tiles.hpp"
+#include "kvring/kernels/wgmma_shape.hpp"
+#include "kvring/kernels/wgmma_work.cuh"
+
+namespace kvring {
+
+template <LayerPolicy Policy, class View>
+struct WgmmaLayout {
+  using T = typename View::Element;
+  static constexpr Heads heads = View::heads;
+  static constexpr WgmmaShape shape = wgmma_shape(heads.dim, Policy::window);
+  static constexpr int threads = 384, blocks_per_sm = 1;
+  static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
+  static constexpr int head_dim = static_cast<int>(heads.dim);
+  static constexpr int group = static_cast<int>(heads.group());
+  static constexpr int blocks = head_dim / 64;  // of 64 columns
+  // Rings are multiples of 64 slots: a tile of 128 keys may meet the wrap in its middle.
+  static constexpr int ring_keys = 64;
+  static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
+  static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
+
+  struct SharedStorage {
+    alignas(1024) unsigned char q[2][warpgroups][query_bytes];
+    alignas(1024) unsigned char slots[shape.slots][tile_bytes];
+    WorkItem items[2];
+    arch::Barrier full[shape.slots], empty[shape.slots], cleared[shape.slots];
+    arch::Barrier q_full[2][warpgroups], q_empty[2][warpgroups];
+  };
+  static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(90));
+
+  struct Params {
+    CUtensorMap q, k, v, out;
+    CUtensorMap k_part, v_part;  // for tiles that wrap
+    View cache;
+    RowTiles tiles;
+    T* out_rows;  // [rows, q_heads, head_dim]
+    Scores score;
+  };
+
+  /// The slot that comes next, and the parity of its phase.
+  struct Turn {
+    int slot = 0;
+    std::uint32_t parity = 0;
+    __device__ __forceinline__ void next() {
+      if (++slot == shape.slots) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+  };
+};
+
+}  // namespace kvring
