@@ -31,6 +31,10 @@ struct ConfigDefaults {
   // What the family does, whatever its config.json says.
   bool qk_norm = false, sandwich_norms = false, v_norm = false, scaled_embedding = false;
   bool layer_scalar = false, norms_store_minus_one = false;
+
+  bool is(std::string_view type) const { return model_type == type; }
+  bool gemma4() const { return model_type.starts_with("gemma4"); }
+  bool gemma() const { return is("gemma3_text") || gemma4(); }
 };
 
 /// Source: configuration_*.py of transformers 5.23.

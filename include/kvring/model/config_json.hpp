@@ -15,9 +15,9 @@
 #include "kvring/io/printable.hpp"
 #include "kvring/model/config_defaults.hpp"
 #include "kvring/model/config_rope.hpp"
+#include "kvring/model/config_windows.hpp"
 #include "kvring/model/differences.hpp"
 #include "kvring/model/model_numbers.hpp"
-#include "kvring/policy.hpp"
 
 namespace kvring {
 
@@ -35,8 +35,7 @@ class ConfigComparison {
     compare_sizes();
     compare_block();
     compare_family();
-    compare_layer_types();
-    compare_windows();
+    WindowComparison(text_, defaults_, type_, out_).run();
     compare_per_layer_config();
     compare_heads();
     compare_sharing();
@@ -50,10 +49,6 @@ class ConfigComparison {
  private:
   template <class T>
   using Maybe = std::optional<T>;
-
-  bool is(std::string_view model_type) const { return defaults_.model_type == model_type; }
-  bool gemma4() const { return defaults_.model_type.starts_with("gemma4"); }
-  bool gemma() const { return is("gemma3_text") || gemma4(); }
 
   void compare(std::string_view field, const MaybeInteger& otherwise, std::int64_t in_type) {
     out_.compare(text_.name(field), text_.integer(field), otherwise, in_type);
@@ -151,122 +146,6 @@ class ConfigComparison {
     same("norms_store_minus_one", defaults_.norms_store_minus_one, type_.norms_store_minus_one);
   }
 
-  void compare_layer_types() {
-    const std::size_t layers = type_.layers.size();
-    const auto stated = text_.strings("layer_types");
-    if (stated) {
-      out_.compare<std::int64_t>(text_.name("layer_types' length"),
-                                 static_cast<std::int64_t>(stated->size()), {},
-                                 static_cast<std::int64_t>(layers));
-      for (std::size_t i = 0; i < layers && i < stated->size(); ++i) {
-        out_.compare<std::string>(text_.name(concat("layer_types[", i, "]")), (*stated)[i], {},
-                                  type_.layers[i].type());
-      }
-      if (gemma4() && !stated->empty() && stated->back() != "full_attention") {
-        out_.differ(text_.name("layer_types"), concat(printable(stated->back()), " at the end"),
-                    "full_attention there, which transformers makes of it");
-      }
-    }
-    compare_pattern(stated ? MaybeInteger() : MaybeInteger(6));
-    if (is("qwen3")) {
-      out_.compare(text_.name("use_sliding_window"), text_.boolean("use_sliding_window"),
-                   Maybe<bool>(false), slides_anywhere());
-    }
-    if (gemma() || (is("qwen3") && stated)) return;
-
-    // Elsewhere the window says which layers slide: all, or, of Qwen3, those from a number on.
-    const bool slides = window_in_file() != unbounded;
-    const auto first =
-        static_cast<std::size_t>(is("qwen3") ? text_.integer("max_window_layers").value_or(28) : 0);
-    for (std::size_t i = 0; i < layers; ++i) {
-      const bool sliding = slides && i >= first;
-      if (sliding == type_.layers[i].sliding()) continue;
-      out_.differ("layer_types by sliding_window", sliding ? "sliding_attention" : "full_attention",
-                  type_.layers[i].type(), i);
-    }
-  }
-
-  /// Gemma: every so many layers one is global; old files state the number.
-  void compare_pattern(const MaybeInteger& otherwise) {
-    const std::size_t layers = type_.layers.size();
-    const auto fits = [&](std::int64_t pattern) {
-      for (std::size_t i = 0; i < layers; ++i) {
-        const bool forced = gemma4() && i + 1 == layers;  // the last layer is always global
-        const bool global = forced || static_cast<std::int64_t>(i + 1) % pattern == 0;
-        if (global == type_.layers[i].sliding()) return false;
-      }
-      return true;
-    };
-    const auto in_type = [&] {
-      for (std::size_t i = 1; i <= layers + 1; ++i) {
-        const auto pattern = static_cast<std::int64_t>(i);
-        if (fits(pattern)) return std::to_string(pattern);
-      }
-      return std::string("none");
-    };
-    bool stated = false;
-    for (const char* field : {"sliding_window_pattern", "_sliding_window_pattern"}) {
-      const MaybeInteger pattern = text_.integer(field);
-      if (!pattern) continue;
-      stated = true;
-      if (*pattern == 0 || !fits(*pattern)) {
-        out_.differ(text_.name(field), std::to_string(*pattern), in_type());
-      }
-    }
-    if (gemma() && otherwise && !stated && !fits(*otherwise)) {
-      out_.differ("sliding_window_pattern", concat(*otherwise, " (by default)"), in_type());
-    }
-  }
-
-  bool slides_anywhere() const {
-    for (const LayerNumbers& layer : type_.layers) {
-      if (layer.sliding()) return true;
-    }
-    return false;
-  }
-
-  /// `unbounded`: there is none.
-  std::int64_t window_in_file() const {
-    const bool off = is("qwen3") && !text_.boolean("use_sliding_window").value_or(false);
-    if (off) return unbounded;
-    if (text_.find_even_null("sliding_window") == nullptr) {
-      return defaults_.sliding_window.value_or(unbounded);
-    }
-    return text_.integer("sliding_window").value_or(unbounded);
-  }
-
-  void compare_windows() {
-    const bool stated = text_.find_even_null("sliding_window") != nullptr;
-    const std::int64_t window = window_in_file();
-    const Maybe<std::string> for_all(window == unbounded ? "null" : std::to_string(window));
-    for (std::size_t i = 0; i < type_.layers.size(); ++i) {
-      const LayerNumbers& layer = type_.layers[i];
-      if (!layer.sliding()) continue;
-      const LayerField own = layer_field(i, "sliding_window");
-      if (own.of_layer) {
-        out_.compare(own.name, own.value, {}, layer.window, i);
-      } else {
-        out_.compare(own.name, stated ? for_all : std::nullopt, for_all,
-                     std::to_string(layer.window), i);
-      }
-    }
-  }
-
-  struct LayerField {
-    std::string name;
-    MaybeInteger value;
-    bool of_layer = false;
-  };
-  /// A number that per_layer_config states for a layer, or else the file for all.
-  LayerField layer_field(std::size_t i, std::string_view field) const {
-    if (const auto all = text_.object("per_layer_config")) {
-      if (const auto layer = all->object(std::to_string(i))) {
-        if (layer->find(field) != nullptr) return {layer->name(field), layer->integer(field), true};
-      }
-    }
-    return {text_.name(field), text_.integer(field)};
-  }
-
   /// Holds nothing that is not compared.
   void compare_per_layer_config() {
     const auto all = text_.object("per_layer_config");
@@ -296,7 +175,7 @@ class ConfigComparison {
     const MaybeInteger hidden = own_hidden ? own_hidden : defaults_.hidden_size;
     const auto k_eq_v = text_.boolean("attention_k_eq_v");
     // Gemma 4 without per_layer_config has fields of their own for global layers.
-    const bool global_fields = gemma4() && text_.find("per_layer_config") == nullptr;
+    const bool global_fields = defaults_.gemma4() && text_.find("per_layer_config") == nullptr;
     const bool null_kv = text_.find_even_null("num_key_value_heads") != nullptr;
     for (std::size_t i = 0; i < type_.layers.size(); ++i) {
       const LayerNumbers& layer = type_.layers[i];
@@ -304,7 +183,7 @@ class ConfigComparison {
       // Compares a number of the layer, and returns what the file says.
       const auto number = [&](std::string_view field, const MaybeInteger& otherwise,
                               std::int64_t in_type) {
-        const LayerField found = layer_field(i, field);
+        const LayerField found = layer_field(text_, i, field);
         out_.compare(found.name, found.value, otherwise, in_type, i);
         return found.value ? found.value : otherwise;
       };
@@ -335,13 +214,13 @@ class ConfigComparison {
 
   /// Of Gemma 4, layers that read another's cache may be twice as wide as the file says.
   void compare_ffn(std::size_t i) {
-    const LayerField found = layer_field(i, "intermediate_size");
+    const LayerField found = layer_field(text_, i, "intermediate_size");
     const MaybeInteger width = found.value ? found.value : defaults_.intermediate_size;
     const auto layers = static_cast<std::int64_t>(type_.layers.size());
     const std::int64_t first = layers - text_.integer("num_kv_shared_layers").value_or(0);
     const bool reader = first > 0 && static_cast<std::int64_t>(i) >= first;
-    const bool twice =
-        gemma4() && reader && text_.boolean("use_double_wide_mlp").value_or(false) && width;
+    const bool twice = defaults_.gemma4() && reader &&
+                       text_.boolean("use_double_wide_mlp").value_or(false) && width;
     if (twice && *width <= INT64_MAX / 2) {
       out_.compare<std::int64_t>(concat(found.name, ", doubled by use_double_wide_mlp,"),
                                  2 * *width, {}, type_.layers[i].ffn, i);
@@ -373,12 +252,12 @@ class ConfigComparison {
                               "num_local_experts", "rope_interleaved"}) {
       off(text_, field, true);
     }
-    if (!gemma4()) off(text_, "use_double_wide_mlp", true);
+    if (!defaults_.gemma4()) off(text_, "use_double_wide_mlp", true);
     off(text_, "attn_logit_softcapping", false);
     off(root_, "quantization_config", false);
     if (nested_) off(text_, "quantization_config", false);
     const Json* both_ways = text_.find("use_bidirectional_attention");
-    const bool images_only = gemma4() && both_ways != nullptr && *both_ways == "vision";
+    const bool images_only = defaults_.gemma4() && both_ways != nullptr && *both_ways == "vision";
     if (!images_only) off(text_, "use_bidirectional_attention", true);
   }
 

@@ -25,8 +25,8 @@ class RopeComparison {
       : text_(text), defaults_(defaults), layer_(layer), number_(number), out_(out) {}
 
   void run() {
-    const bool gemma3 = defaults_.model_type == "gemma3_text";
-    const bool gemma4 = defaults_.model_type.starts_with("gemma4");
+    const bool gemma3 = defaults_.is("gemma3_text");
+    const bool gemma4 = defaults_.gemma4();
     const bool old_local = gemma3 && layer_.sliding();
     find_parameters(gemma3, gemma4);
     if (const auto scaling = text_.object("rope_scaling"); scaling && !old_local) {
