@@ -8,7 +8,6 @@
 #include <span>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "kvring/block.hpp"
 #include "kvring/cache.hpp"
@@ -22,20 +21,11 @@
 #include "kvring/kernels/rope.hpp"
 #include "kvring/kernels/rows.hpp"
 #include "kvring/kernels/softcap.hpp"
+#include "kvring/model/new_batch.hpp"
 #include "kvring/model/weights.hpp"
 #include "kvring/scratch.hpp"
 
 namespace kvring {
-
-/// New tokens of one sequence: they continue what its timeline holds.
-struct NewTokens {
-  std::int64_t sequence = 0;
-  std::span<const std::int32_t> ids;
-};
-
-/// Of which rows of a chunk the logits will be asked for. What only other rows need is left out in
-/// the last layer.
-enum class Wanted { none, last, all };
 
 template <class PlanType, Backend B>
 class Decoder {
@@ -54,7 +44,8 @@ class Decoder {
         caches_(backend, context, sequences),
         scratch_(backend, layout_.floats),
         segments_(backend, sequences + 1),
-        ids_(backend, layout_.rows) {}
+        ids_(backend, layout_.rows),
+        new_(segments_.data(), ids_.data()) {}
 
   static constexpr std::int64_t scratch_bytes(std::int64_t context, std::int64_t sequences = 1,
                                               std::int64_t chunk = Plan::chunk) {
@@ -72,13 +63,8 @@ class Decoder {
   /// Appends and attends the new tokens, chunk() rows of them at most in all. Everything is checked
   /// before anything is written: what is refused has changed nothing.
   void forward(std::span<const NewTokens> batch, Wanted wanted) {
-    const std::int64_t rows = accept(batch);
-    // A single sequence can leave out rows of the last layer; several want their own last rows.
-    first_wanted_ = 0;
-    if (batch.size() == 1 && wanted == Wanted::last) first_wanted_ = rows - 1;
-    if (batch.size() == 1 && wanted == Wanted::none) first_wanted_ = rows;
-    rows_ = rows;
-    upload(batch);
+    new_.accept(backend_, caches_, batch, wanted, chunk_);
+    const std::int64_t rows = new_.rows();
 
     weights_->embedding.embed(
         backend_, ids_.data(), rows,
@@ -88,7 +74,7 @@ class Decoder {
     for (int kind = 0; kind < Plan::kinds; ++kind) {
       Plan::with_kind(kind, [&](auto of) {
         for_each(backend_, rows,
-                 RopeTable{.batch = batch_,
+                 RopeTable{.batch = new_.whole(),
                            .rope = decltype(of)::type::rope,
                            .table = at(layout_.rope[static_cast<std::size_t>(kind)])});
       });
@@ -96,9 +82,9 @@ class Decoder {
     for (std::int64_t layer = 0; layer < Plan::layers; ++layer) {
       const bool last = layer == Plan::layers - 1;
       Plan::with_kind(Plan::kind_of[static_cast<std::size_t>(layer)], [&](auto of) {
-        attention_block<typename decltype(of)::type>(layer, last ? first_wanted_ : 0);
+        attention_block<typename decltype(of)::type>(layer, last ? new_.first_wanted() : 0);
       });
-      feed_forward_block(layer, last ? first_wanted_ : 0);
+      feed_forward_block(layer, last ? new_.first_wanted() : 0);
       if (probe) probe(layer, at(layout_.residual), rows);
     }
   }
@@ -151,9 +137,9 @@ class Decoder {
   }
 
   void final_norm(std::int64_t row, std::int64_t count) {
-    require(row >= first_wanted_ && row + count <= rows_, "logits of rows ", row, " to ",
-            row + count - 1, " were asked for, but rows ", first_wanted_, " to ", rows_ - 1,
-            " were computed");
+    require(row >= new_.first_wanted() && row + count <= new_.rows(), "logits of rows ", row,
+            " to ", row + count - 1, " were asked for, but rows ", new_.first_wanted(), " to ",
+            new_.rows() - 1, " were computed");
     norm(at(layout_.residual) + row * Model::hidden, weights_->final_norm, count,
          at(layout_.normed));
   }
@@ -169,66 +155,11 @@ class Decoder {
 
   float* at(std::int64_t offset) { return scratch_.data() + offset; }
 
-  /// Checks a batch and moves the timelines. Returns its rows.
-  std::int64_t accept(std::span<const NewTokens> batch) {
-    require(!batch.empty(), "a forward pass of no tokens");
-    std::int64_t rows = 0;
-    std::vector<bool> seen(static_cast<std::size_t>(caches_.sequences()));
-    for (const NewTokens& tokens : batch) {
-      const auto count = static_cast<std::int64_t>(tokens.ids.size());
-      require(count >= 1, "a forward pass of no tokens for sequence ", tokens.sequence);
-      caches_.timeline(tokens.sequence).require_append(count);
-      require(!seen[static_cast<std::size_t>(tokens.sequence)], "sequence ", tokens.sequence,
-              " stands twice in a batch");
-      seen[static_cast<std::size_t>(tokens.sequence)] = true;
-      for (const std::int32_t id : tokens.ids) {
-        require(id >= 0 && id < vocabulary(), "token id ", id, " is outside the vocabulary of ",
-                vocabulary());
-      }
-      rows += count;
-    }
-    require(rows <= chunk_, "a forward pass of ", rows, " rows: chunks have at most ", chunk_);
-    return rows;
-  }
-
-  /// Segments and ids to the back end; moves the timelines.
-  void upload(std::span<const NewTokens> batch) {
-    host_segments_.clear();
-    std::vector<std::int32_t> ids;
-    ids.reserve(static_cast<std::size_t>(rows_));
-    for (const NewTokens& tokens : batch) {
-      Timeline<Plan>& timeline = caches_.timeline(tokens.sequence);
-      host_segments_.push_back({.sequence = tokens.sequence,
-                                .start = {timeline.length()},
-                                .first_row = static_cast<std::int64_t>(ids.size()),
-                                .rows = static_cast<std::int64_t>(tokens.ids.size())});
-      ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
-      timeline.append(host_segments_.back().rows);
-    }
-    const auto count = static_cast<std::int64_t>(host_segments_.size());
-    // What remains of a single segment in the last layer, as a batch of its own.
-    const Segment& first = host_segments_.front();
-    host_segments_.push_back({.sequence = first.sequence,
-                              .start = first.start + first_wanted_,
-                              .first_row = 0,
-                              .rows = first.rows - first_wanted_});
-    segments_.from_host(host_segments_.data(), count + 1);
-    ids_.from_host(ids.data(), rows_);
-    host_batch_ = {host_segments_.data(), count, rows_};
-    batch_ = {segments_.data(), count, rows_};
-  }
-
-  /// The batch from row `first` on, numbered from 0.
-  Batch tail(Batch batch, std::int64_t first) const {
-    if (first == 0) return batch;
-    return {batch.segments + batch.count, 1, batch.rows - first};
-  }
-
   /// The slice of each layer of the per-layer inputs, for all rows, in blocks.
   void make_layer_inputs() {
     constexpr std::int64_t width = Plan::layers * input_width;
-    for (std::int64_t row = 0; row < rows_; row += layout_.ffn_rows) {
-      const std::int64_t rows = smaller(layout_.ffn_rows, rows_ - row);
+    for (std::int64_t row = 0; row < new_.rows(); row += layout_.ffn_rows) {
+      const std::int64_t rows = smaller(layout_.ffn_rows, new_.rows() - row);
       float* inputs = at(layout_.inputs) + row * width;
       weights_->layer_inputs.embed(backend_, ids_.data() + row, rows,
                                    std::sqrt(static_cast<float>(input_width)), at(layout_.table));
@@ -251,7 +182,7 @@ class Decoder {
   void attention_block(std::int64_t layer, std::int64_t first) {
     constexpr Heads heads = Kind::heads;
     const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
-    const std::int64_t rows = rows_, rest = rows - first;
+    const std::int64_t rows = new_.rows(), rest = rows - first;
     const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(layer)]);
     const float* angles = at(layout_.rope[kind]);
     float* normed = at(layout_.normed);
@@ -272,7 +203,7 @@ class Decoder {
                  PlainRmsNorm{.x = v, .width = heads.dim, .epsilon = epsilon});
       }
       rotate<Kind>(angles, rows, heads.kv, k);
-      append_rows(backend_, cache, batch_, k, v);
+      append_rows(backend_, cache, new_.whole(), k, v);
     }
     if (rest == 0) return;
 
@@ -285,7 +216,7 @@ class Decoder {
     if constexpr (Model::block.qk_norm) norm_heads(w.q_norm, rest * heads.q, heads.dim, q);
     rotate<Kind>(angles + first * Kind::rope.rotated, rest, heads.q, q);
     attend(backend_, typename Kind::Policy{}, KeyTile<Plan::key_tile>{}, cache,
-           tail(host_batch_, first), tail(batch_, first), q, at(layout_.attended),
+           new_.host_from(first), new_.from(first), q, at(layout_.attended),
            Scores{.scale = static_cast<float>(1 / std::sqrt(Kind::query_scalar))});
     w.out(backend_, at(layout_.attended), rest, at(layout_.added));
     add(w.post_attention_norm, rest, at(layout_.residual) + first * Model::hidden);
@@ -296,8 +227,8 @@ class Decoder {
   void feed_forward_block(std::int64_t layer, std::int64_t first) {
     const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
     float *gate = at(layout_.gate), *up = at(layout_.up), *normed = at(layout_.normed);
-    for (std::int64_t row = first; row < rows_; row += layout_.ffn_rows) {
-      const std::int64_t rows = smaller(layout_.ffn_rows, rows_ - row);
+    for (std::int64_t row = first; row < new_.rows(); row += layout_.ffn_rows) {
+      const std::int64_t rows = smaller(layout_.ffn_rows, new_.rows() - row);
       float* residual = at(layout_.residual) + row * Model::hidden;
       norm(residual, w.ffn_norm, rows, normed);
       w.gate(backend_, normed, rows, gate);
@@ -375,11 +306,7 @@ class Decoder {
   Buffer<float, B> scratch_;
   Buffer<Segment, B> segments_;
   Buffer<std::int32_t, B> ids_;
-
-  // Of the last forward.
-  std::vector<Segment> host_segments_;
-  Batch host_batch_{}, batch_{};
-  std::int64_t rows_ = 0, first_wanted_ = 0;
+  NewBatch<Plan, B> new_;  // of the last forward
 };
 
 }  // namespace kvring

@@ -330,7 +330,7 @@ class CudaDecoder {
   Buffer<std::byte, Cuda> scratch_;
   Buffer<float, Cuda> parts_;
   Buffer<SampleScratch, Cuda> sampling_;
-  NewBatch<Plan> new_;
+  NewBatch<Plan, Cuda> new_;
   Choices choices_;
   StepGraph graph_;
   std::vector<std::int64_t> stepped_to_;  // the position that the device will step from

@@ -12,8 +12,8 @@
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/step_rows.cuh"
-#include "kvring/model/batch_cuda.cuh"
 #include "kvring/model/gemm_cuda.cuh"
+#include "kvring/model/new_batch.hpp"
 #include "kvring/model/scratch_cuda.hpp"
 #include "kvring/model/weights_cuda.cuh"
 
@@ -115,7 +115,7 @@ struct PrefillPass {
   const Work& work;
   const Gemm<T>& gemm;
   const Cuda& gpu;
-  const NewBatch<Plan>& batch;
+  const NewBatch<Plan, Cuda>& batch;
 
   /// after_layer(i) is called when layer i has been queued.
   template <class AfterLayer>

@@ -1,24 +1,32 @@
-// NewBatch: the new tokens of a forward pass, checked, and brought to the GPU.
+// NewBatch: the new tokens of a forward pass, checked, and brought to where the model is.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "kvring/backend_cuda.cuh"
 #include "kvring/cache.hpp"
 #include "kvring/kernels/batch.hpp"
-#include "kvring/model/decoder.hpp"
 
 namespace kvring {
 
-template <class Plan>
+/// New tokens of one sequence: they continue what its timeline holds.
+struct NewTokens {
+  std::int64_t sequence = 0;
+  std::span<const std::int32_t> ids;
+};
+
+/// Of which rows of a chunk the logits will be asked for. What only other rows need is left out in
+/// the last layer.
+enum class Wanted { none, last, all };
+
+template <class Plan, Backend B>
 class NewBatch {
  public:
   NewBatch(Segment* segments, std::int32_t* ids) : segments_(segments), ids_(ids) {}
 
   /// Checks a batch; moves the timelines and copies it only if all of it is legal.
-  void accept(const Cuda& backend, Caches<Plan, Cuda>& caches, std::span<const NewTokens> batch,
+  void accept(const B& backend, Caches<Plan, B>& caches, std::span<const NewTokens> batch,
               Wanted wanted, std::int64_t chunk) {
     const std::int64_t rows = check(caches, batch, chunk);
     rows_ = rows;
@@ -53,15 +61,19 @@ class NewBatch {
   std::int64_t rows() const { return rows_; }
   std::int64_t first_wanted() const { return first_wanted_; }
   const std::int32_t* ids() const { return ids_; }
-  Batch whole() const { return {segments_, count_, rows_}; }
+  Batch whole() const { return from(0); }
   /// The batch from row `first` on, 0 or first_wanted(), numbered from 0.
-  Batch from(std::int64_t first) const {
-    if (first == 0) return whole();
-    return {segments_ + count_, 1, rows_ - first};
-  }
+  Batch from(std::int64_t first) const { return from(first, segments_); }
+  /// The same with segments in host memory.
+  Batch host_from(std::int64_t first) const { return from(first, host_segments_.data()); }
 
  private:
-  static std::int64_t check(Caches<Plan, Cuda>& caches, std::span<const NewTokens> batch,
+  Batch from(std::int64_t first, const Segment* segments) const {
+    if (first == 0) return {segments, count_, rows_};
+    return {segments + count_, 1, rows_ - first};
+  }
+
+  static std::int64_t check(Caches<Plan, B>& caches, std::span<const NewTokens> batch,
                             std::int64_t chunk) {
     constexpr std::int64_t vocabulary = Plan::Model::vocabulary;
     require(!batch.empty(), "a forward pass of no tokens");
@@ -84,8 +96,8 @@ class NewBatch {
     return rows;
   }
 
-  Segment* segments_;  // [sequences + 1], on the device
-  std::int32_t* ids_;  // [rows], on the device
+  Segment* segments_;  // [sequences + 1], in memory of the back end
+  std::int32_t* ids_;  // [rows], likewise
   std::vector<Segment> host_segments_;
   std::int64_t count_ = 0, rows_ = 0, first_wanted_ = 0;
 };
