@@ -9,6 +9,7 @@
 #include "kvring/cache.hpp"
 #include "kvring/kernels/launch_cuda.cuh"
 #include "kvring/kernels/rows.hpp"
+#include "refusal.hpp"
 
 using namespace kvring;
 using namespace kvring::test;
@@ -21,20 +22,6 @@ struct Model {
   using Layers = Hybrid<6, Local, Global>;
 };
 using SmallPlan = Plan<Model, bf16, Chunk<64>>;
-
-template <class F>
-std::string refusal(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
-}
-
-bool says(const std::string& message, const std::string& words) {
-  return message.find(words) != std::string::npos;
-}
 
 /// Bytes that the pool of asynchronous allocations has handed out.
 std::uint64_t in_use(const Cuda& gpu) {
@@ -69,8 +56,8 @@ TEST_CASE("device: out of memory is an Error with the bytes, and the process goe
   for (int time = 0; time < 3; ++time) {
     const std::int64_t bytes = 2 * total_memory();
     const std::string message = refusal([&] { Buffer<char, Cuda>(gpu, bytes); });
-    CHECK(says(message, "out of memory"));
-    CHECK(says(message, std::to_string(bytes) + " more were asked for"));
+    CHECK(contains(message, "out of memory"));
+    CHECK(contains(message, std::to_string(bytes) + " more were asked for"));
     CHECK(cudaGetLastError() == cudaSuccess);
     CHECK(works(gpu));
   }
@@ -85,8 +72,8 @@ TEST_CASE("device: caches that do not fit are refused, and the layers that did a
   // One Global layer is more than the GPU has; the Local one before it fits.
   const std::int64_t context = 2 * total_memory() / SmallPlan::row_bytes(1);
   const std::string message = refusal([&] { Caches<SmallPlan, Cuda>(gpu, context, 1); });
-  CHECK(says(message, "out of memory"));
-  CHECK(says(message, std::to_string(SmallPlan::layer_bytes(1, context)) + " more"));
+  CHECK(contains(message, "out of memory"));
+  CHECK(contains(message, std::to_string(SmallPlan::layer_bytes(1, context)) + " more"));
   CHECK(in_use(gpu) == before);
   CHECK(works(gpu));
 }
@@ -110,8 +97,8 @@ TEST_CASE("device: caches take what the plan says, and give it back") {
 TEST_CASE("device: a failed call is told once, with its place") {
   if (no_gpu("device: a failed call is told once")) return;
   const std::string message = refusal([] { check_cuda(cudaSetDevice(1'000'000)); });
-  CHECK(says(message, "invalid device ordinal"));
-  CHECK(says(message, "device_memory_test.cu:"));
+  CHECK(contains(message, "invalid device ordinal"));
+  CHECK(contains(message, "device_memory_test.cu:"));
   CHECK(cudaGetLastError() == cudaSuccess);
 }
 

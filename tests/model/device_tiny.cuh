@@ -16,6 +16,7 @@
 #include "kvring/model/decoder_cuda.cuh"
 #include "kvring/model/load_safetensors.hpp"
 #include "prompts.hpp"
+#include "refusal.hpp"
 #include "tiny_types.hpp"
 
 namespace kvring::test {
@@ -60,17 +61,6 @@ inline Error2 compare(std::span<const float> a, std::span<const float> b) {
   error.rms = std::sqrt(error.rms / static_cast<double>(a.size()));
   error.scale = std::sqrt(error.scale / static_cast<double>(a.size()));
   return error;
-}
-
-/// The refusal's words, or "" if there was none.
-template <class F>
-std::string refusal(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace kvring::test

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "refusal.hpp"
 #include "tiny_gemma3.hpp"
 
 namespace kvring::test {
@@ -30,21 +31,6 @@ struct Fixture {
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
-/// The words of the refusal, or "" if there was none.
-template <class F>
-std::string refusal(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "kvring/model/lookup.hpp"
 #include "kvring/snapshot.hpp"
+#include "refusal.hpp"
 #include "tiny_gemma3.hpp"
 
 namespace kvring::test {
@@ -20,20 +21,6 @@ static_assert(TightPlan<f32>::ring_slots<0>() == 31 && TightPlan<f32, 8>::ring_s
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
-template <class F>
-std::string refusal(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 // Before the ring of 31 wraps, around its end, in its middle the second time, and later.

@@ -1,6 +1,7 @@
 // LiveRange: its arithmetic against a recount of what was written, and every refusal's numbers.
 // The exhaustive proof, every schedule of small worlds, is in tests/worlds.
 #include "kvring/live_range.hpp"
+#include "refusal.hpp"
 
 #include <doctest/doctest.h>
 
@@ -9,21 +10,11 @@
 #include <string>
 
 using namespace kvring;
+using kvring::test::refusal;
 
 namespace {
 
 constexpr std::int64_t far_away = std::int64_t{1} << 40;
-
-/// The message of the refusal, or "" if nothing was refused.
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 LiveRange after(LiveRange range, std::int64_t rows, std::int64_t at_once = 1) {
   while (range.length() < rows) range.append(smaller(at_once, rows - range.length()));

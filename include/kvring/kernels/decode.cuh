@@ -30,6 +30,25 @@ struct PartSums {
   }
 };
 
+namespace detail {
+
+__device__ inline void add_weighted(float4& total, float weight, float4 value) {
+  total.x = __fmaf_rn(weight, value.x, total.x);
+  total.y = __fmaf_rn(weight, value.y, total.y);
+  total.z = __fmaf_rn(weight, value.z, total.z);
+  total.w = __fmaf_rn(weight, value.w, total.w);
+}
+
+/// + 0: whether a part without keys added 0 to a -0 must not show.
+template <class T>
+__device__ void store_divided(float4 total, float denominator, T* to) {
+  const float scale = 1 / denominator;
+  *reinterpret_cast<uint2*>(to) = {arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
+                                   arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
+}
+
+}  // namespace detail
+
 /// `parts_in_cluster` 1: the parts are the grid's, and if there are several they are combined
 /// later. A block has `rows` rows, of which the first `most_valid` may exist.
 template <LayerPolicy Policy, class View, int rows, int most_valid, int parts_in_cluster>
@@ -157,15 +176,9 @@ struct AttendDecode {
         const float4 value = *reinterpret_cast<const float4*>(&inbox.sums[p][row][within]);
         const float weight = arch::exp2_fast((softmax.maximum - highest) * to_power);
         denominator = __fmaf_rn(weight, softmax.denominator, denominator);
-        total.x = __fmaf_rn(weight, value.x, total.x);
-        total.y = __fmaf_rn(weight, value.y, total.y);
-        total.z = __fmaf_rn(weight, value.z, total.z);
-        total.w = __fmaf_rn(weight, value.w, total.w);
+        detail::add_weighted(total, weight, value);
       }
-      const float scale = 1 / denominator;
-      uint2 packed{arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
-                   arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
-      *reinterpret_cast<uint2*>(params.out + block.query_offset(row) + column) = packed;
+      detail::store_divided(total, denominator, params.out + block.query_offset(row) + column);
     }
   }
 };
@@ -220,11 +233,7 @@ struct CombineParts {
     float4 total{0, 0, 0, 0};
 #pragma unroll
     for (int i = 0; i < held; ++i) {
-      const float scale = shared.weight[group + i * groups];
-      total.x = __fmaf_rn(scale, values[i].x, total.x);
-      total.y = __fmaf_rn(scale, values[i].y, total.y);
-      total.z = __fmaf_rn(scale, values[i].z, total.z);
-      total.w = __fmaf_rn(scale, values[i].w, total.w);
+      detail::add_weighted(total, shared.weight[group + i * groups], values[i]);
     }
     shared.sums[group][lane] = total;
     __syncthreads();
@@ -236,10 +245,8 @@ struct CombineParts {
       total.z += value.z;
       total.w += value.w;
     }
-    const float scale = 1 / denominator;
-    uint2 packed{arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
-                 arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
-    *reinterpret_cast<uint2*>(params.out + std::int64_t{blockIdx.x} * head_dim + column) = packed;
+    detail::store_divided(total, denominator,
+                          params.out + std::int64_t{blockIdx.x} * head_dim + column);
   }
 
  private:
