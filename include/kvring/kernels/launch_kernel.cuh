@@ -11,11 +11,6 @@
 
 namespace kvring {
 
-/// What launch_kernel wants of a kernel:
-///   struct Params           trivially copyable; passed as __grid_constant__
-///   struct SharedStorage    dynamic shared memory; its sizeof is the launch size
-///   static constexpr int threads, blocks_per_sm      __launch_bounds__
-///   __device__ void operator()(const Params&, SharedStorage&) const
 namespace detail {
 
 template <class Kernel>
@@ -37,6 +32,12 @@ struct LaunchShape {
 };
 
 /// Ordered on the stream; returns at once. A grid without blocks launches nothing.
+///
+/// What launch_kernel wants of a kernel:
+///   struct Params           trivially copyable; passed as __grid_constant__
+///   struct SharedStorage    dynamic shared memory; its sizeof is the launch size
+///   static constexpr int threads, blocks_per_sm      __launch_bounds__
+///   __device__ void operator()(const Params&, SharedStorage&) const
 template <class Kernel>
 void launch_kernel(const Cuda& backend, LaunchShape shape, const typename Kernel::Params& params) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
