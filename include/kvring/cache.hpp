@@ -15,6 +15,17 @@
 
 namespace kvring {
 
+/// Where keys and values begin.
+template <class T>
+struct KvPointers {
+  T* k;  // [rows, kv_heads, head_dim]
+  T* v;  // [rows, kv_heads, head_dim]
+
+  KVRING_HD KvPointers operator+(std::int64_t elements) const {
+    return {k + elements, v + elements};
+  }
+};
+
 /// Trivially copyable. A position that the sequence's LiveRange does not hold must not be read, nor
 /// one that it refused be written: the view itself does not check.
 template <class StorageType, Heads Shape, Element T>
@@ -30,6 +41,17 @@ struct CacheView {
   /// Elements before the row of a position.
   KVRING_HD std::int64_t row(std::int64_t sequence, Position p) const {
     return (sequence * slots + Storage::slot(p, slots).value) * heads.kv_dim();
+  }
+  /// What `row` counts from, the same for all rows of a tile.
+  KVRING_HD KvPointers<T> base(Position) const { return {k, v}; }
+  KVRING_HD KvPointers<T> rows(std::int64_t sequence, Position p) const {
+    return base(p) + row(sequence, p);
+  }
+  /// What the rows of a batch's segment see, in tiles of `Tile` keys: the same for all of them
+  /// here, but not where rows are staged (kernels/staged_view.hpp).
+  template <std::int64_t Tile>
+  KVRING_HD const CacheView& of_segment(std::int64_t /*index*/) const {
+    return *this;
   }
 };
 

@@ -90,6 +90,23 @@ struct RewindFitsHeadroom {
                 "position taken back to is overwritten; rewind less or enlarge the ring");
 };
 
+/// `Needed` = Window - 1 + max(Rewind, 1).
+template <std::int64_t Slots, std::int64_t Needed>
+struct StagedRingHoldsWindow {
+  static_assert(
+      Slots >= Needed,
+      "kvring: ring too small for a staged chunk: Ring<Slots> must hold Window - 1 + max(Rewind, "
+      "1) slots; enlarge the ring, or shorten the rewind");
+};
+
+template <std::int64_t KeyTile, std::int64_t KernelTile>
+struct StageIsWholeTiles {
+  static_assert(
+      KeyTile % KernelTile == 0,
+      "kvring: the kernel's tile of keys does not divide the plan's: a tile would lie partly in "
+      "the ring and partly in the stage; plan with a KeyTile that is a multiple of KernelTile");
+};
+
 template <std::int64_t Slots, std::int64_t KeyTile>
 struct RingIsWholeTiles {
   static_assert(

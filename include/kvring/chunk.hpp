@@ -1,5 +1,5 @@
-// Chunks: how many positions are appended before the first of them attends, and how many may be
-// taken back. And the schedule that cuts a prompt into chunks.
+// Chunks: how many positions are appended before the first of them attends, or staged, and how many
+// may be taken back. And the schedule that cuts a prompt into chunks.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,14 @@ template <std::int64_t Rows>
 struct Chunk {
   static_assert(check::all<check::ChunkIsPositive<Rows>>);
   static constexpr std::int64_t rows = Rows;
+  static constexpr bool is_staged = false;
+};
+
+/// The same, but in layers with a window the rows wait in a stage beside the ring until they have
+/// attended, and then only the newest are kept. The ring need not hold the chunk.
+template <std::int64_t Rows>
+struct StagedChunk : Chunk<Rows> {
+  static constexpr bool is_staged = true;
 };
 
 /// The most positions that may be taken back: rejected drafts, an edited prompt.

@@ -1,5 +1,5 @@
 // Layer joins a policy, a head shape and a storage; Placement proves that the storage holds what
-// the policy sees while chunks are appended and positions are taken back.
+// the policy sees while chunks are appended or staged and positions are taken back.
 #pragma once
 
 #include <concepts>
@@ -54,25 +54,38 @@ constexpr std::int64_t ring_slots_needed(std::int64_t window, std::int64_t chunk
   return window - 1 + larger(chunk, rewind);
 }
 
-template <class Policy, class Storage, std::int64_t C, std::int64_t B, std::int64_t Tile>
+/// Rows that a ring must take before the first of them attends. A staged chunk is not among them,
+/// but a decoded token is.
+template <class ChunkType>
+inline constexpr std::int64_t rows_in_ring = ChunkType::is_staged ? 1 : ChunkType::rows;
+
+template <class Policy, class Storage, class ChunkType, std::int64_t B, std::int64_t Tile>
 struct ResolveStorage {
   using type = Storage;  // written out
 };
-template <class Policy, std::int64_t C, std::int64_t B, std::int64_t Tile>
-requires(Policy::window == unbounded) struct ResolveStorage<Policy, Deduced, C, B, Tile> {
+template <class Policy, class ChunkType, std::int64_t B, std::int64_t Tile>
+requires(Policy::window == unbounded) struct ResolveStorage<Policy, Deduced, ChunkType, B, Tile> {
   using type = Full;
 };
-template <class Policy, std::int64_t C, std::int64_t B, std::int64_t Tile>
-requires(Policy::window != unbounded) struct ResolveStorage<Policy, Deduced, C, B, Tile> {
-  using type = Ring<round_up(ring_slots_needed(Policy::window, C, B), Tile)>;
+template <class Policy, class ChunkType, std::int64_t B, std::int64_t Tile>
+requires(Policy::window != unbounded) struct ResolveStorage<Policy, Deduced, ChunkType, B, Tile> {
+  using type = Ring<round_up(ring_slots_needed(Policy::window, rows_in_ring<ChunkType>, B), Tile)>;
 };
 
-template <class Policy, class Storage, std::int64_t C, std::int64_t B, std::int64_t Tile>
+template <std::int64_t Slots, std::int64_t Window, class ChunkType, std::int64_t B>
+struct ChunkRules
+    : check::RingHoldsWindowAndChunk<Slots, ring_slots_needed(Window, ChunkType::rows, B)>,
+      check::ChunkFitsHeadroom<ChunkType::rows, Slots - (Window - 1)> {};
+template <std::int64_t Slots, std::int64_t Window, class ChunkType, std::int64_t B>
+requires(ChunkType::is_staged) struct ChunkRules<Slots, Window, ChunkType, B>
+    : check::StagedRingHoldsWindow<Slots, ring_slots_needed(Window, 1, B)> {
+};
+
+template <class Policy, class Storage, class ChunkType, std::int64_t B, std::int64_t Tile>
 struct PlacementRules {};  // a ring without a window is refused by Layer
-template <class Policy, std::int64_t Slots, std::int64_t C, std::int64_t B, std::int64_t Tile>
-requires(Policy::window != unbounded) struct PlacementRules<Policy, Ring<Slots>, C, B, Tile>
-    : check::RingHoldsWindowAndChunk<Slots, ring_slots_needed(Policy::window, C, B)>,
-      check::ChunkFitsHeadroom<C, Slots - (Policy::window - 1)>,
+template <class Policy, std::int64_t Slots, class ChunkType, std::int64_t B, std::int64_t Tile>
+requires(Policy::window != unbounded) struct PlacementRules<Policy, Ring<Slots>, ChunkType, B, Tile>
+    : ChunkRules<Slots, Policy::window, ChunkType, B>,
       check::RewindFitsHeadroom<B, Slots - (Policy::window - 1)>,
       check::RingIsWholeTiles<Slots, Tile> {
 };
@@ -84,12 +97,14 @@ template <LayerKind KindType, class ChunkType, class RewindType, class KeyTileTy
 struct Placement {
   using Kind = KindType;
   using Policy = typename Kind::Policy;
-  using Storage = typename detail::ResolveStorage<Policy, typename Kind::Storage, ChunkType::rows,
+  using Storage = typename detail::ResolveStorage<Policy, typename Kind::Storage, ChunkType,
                                                   RewindType::rows, KeyTileType::keys>::type;
-  static_assert(check::all<detail::PlacementRules<Policy, Storage, ChunkType::rows,
-                                                  RewindType::rows, KeyTileType::keys>>);
+  static_assert(check::all<detail::PlacementRules<Policy, Storage, ChunkType, RewindType::rows,
+                                                  KeyTileType::keys>>);
 
   static constexpr bool is_ring = Storage::is_ring;
+  /// Chunks that are longer than the headroom attend before they are in the ring.
+  static constexpr bool is_staged = is_ring && ChunkType::is_staged;
   static constexpr Heads heads = Kind::heads;
   static constexpr std::int64_t key_tile = KeyTileType::keys;
 

@@ -14,8 +14,10 @@ namespace kvring {
 class LiveRange {
  public:
   /// `slots` of the cache, `window` of its policy (or `unbounded`), `context`: the most positions.
-  constexpr LiveRange(std::int64_t slots, std::int64_t window, std::int64_t context)
-      : slots_(slots), window_(window), context_(context) {}
+  /// `stage`: the most rows that may attend before they are in the cache; 0 without a stage.
+  constexpr LiveRange(std::int64_t slots, std::int64_t window, std::int64_t context,
+                      std::int64_t stage = 0)
+      : slots_(slots), window_(window), context_(context), stage_(stage) {}
 
   /// Positions 0 ... length - 1 are held; the next append starts at `length`.
   constexpr std::int64_t length() const { return length_; }
@@ -29,6 +31,10 @@ class LiveRange {
 
   /// Rows that may be appended now such that the first of them still sees its whole window.
   constexpr std::int64_t appendable() const {
+    return larger(appendable_in_place(), smaller(stage_, context_ - length_));
+  }
+  /// The same without the stage: all of them are written before the first attends.
+  constexpr std::int64_t appendable_in_place() const {
     return larger(0, smaller(first_needed(length_) + slots_, context_) - length_);
   }
 
@@ -51,6 +57,11 @@ class LiveRange {
     if (rows > context_ - length_) {
       fail("cannot append ", rows, " rows at position ", length_, ": the context holds ", context_,
            " positions; start again, or plan for a longer context");
+    }
+    if (stage_ > 0) {
+      fail("cannot append ", rows, " rows at position ", length_, ": a ring of ", slots_,
+           " slots takes ", appendable_in_place(), " before they attend, and its stage ", stage_,
+           "; append at most ", appendable(), " rows at once");
     }
     fail("cannot append ", rows, " rows at position ", length_, " to a ring of ", slots_,
          " slots: row ", length_, " must see position ", first_needed(length_), ", which position ",
@@ -120,7 +131,7 @@ class LiveRange {
     return window_ == unbounded ? 0 : larger(0, p - (window_ - 1));
   }
 
-  std::int64_t slots_, window_, context_;
+  std::int64_t slots_, window_, context_, stage_;
   std::int64_t length_ = 0, written_ = 0;
 };
 

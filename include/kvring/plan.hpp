@@ -69,6 +69,7 @@ class Plan {
   static constexpr std::int64_t layers = Layers::layers;
   static constexpr std::int64_t kinds = Kinds::size;
   static constexpr std::int64_t chunk = ChunkType::rows;
+  static constexpr bool is_staged = ChunkType::is_staged;
   static constexpr std::int64_t rewind = RewindType::rows;
   static constexpr std::int64_t key_tile = KeyTileType::keys;
 
@@ -144,7 +145,8 @@ class Plan {
       std::int64_t context) {
     return [&]<class... Kind>(TypeList<Kind...>) {
       return std::array<LiveRange, sizeof...(Kind)>{
-          LiveRange(PlacementOf<Kind>::capacity(context), Kind::Policy::window, context)...};
+          LiveRange(PlacementOf<Kind>::capacity(context), Kind::Policy::window, context,
+                    PlacementOf<Kind>::is_staged ? chunk : 0)...};
     }(Kinds{});
   }
 

@@ -22,11 +22,12 @@ struct Append {
     using T = typename View::Element;
     constexpr std::int64_t width = View::heads.kv_dim();
     const Segment& segment = batch.segment_of(row);
-    const std::int64_t to = cache.row(segment.sequence, Batch::position(segment, row));
+    const KvPointers<T> to = cache.template of_segment<1>(batch.index_of(segment))
+                                 .rows(segment.sequence, Batch::position(segment, row));
     const std::int64_t from = row * width;
     for (std::int64_t i = 0; i < width; ++i) {
-      cache.k[to + i] = from_f32<T>(to_f32(k[from + i]));
-      cache.v[to + i] = from_f32<T>(to_f32(v[from + i]));
+      to.k[i] = from_f32<T>(to_f32(k[from + i]));
+      to.v[i] = from_f32<T>(to_f32(v[from + i]));
     }
   }
 };

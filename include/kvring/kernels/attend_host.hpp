@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -115,6 +116,7 @@ struct AttendHost {
     }
     const std::int64_t skipped = block / heads.kv * positions;
     attend({.segment = *segment,
+            .cache = cache.template of_segment<Tile>(batch.index_of(*segment)),
             .first_row = segment->first_row + skipped,
             .first = segment->start + skipped,
             .count = smaller(positions, segment->rows - skipped),
@@ -122,8 +124,10 @@ struct AttendHost {
   }
 
  private:
+  using SegmentView = decltype(std::declval<View>().template of_segment<Tile>(0));
   struct Block {
     const Segment& segment;
+    SegmentView cache;
     std::int64_t first_row;  // in the launch
     Position first;
     std::int64_t count;  // positions
@@ -186,9 +190,9 @@ struct AttendHost {
   /// Brings the keys of a tile that some row of the block sees, as f32. Nothing else is read: a
   /// slot out of sight may hold anything.
   void stage(const Block& block, Position tile, TileRange range, Scratch& scratch) const {
-    const std::int64_t tile_row = cache.row(block.segment.sequence, tile);  // one modulo a tile
-    const auto* k = cache.k + tile_row + block.kv_head * heads.dim;
-    const auto* v = cache.v + tile_row + block.kv_head * heads.dim;
+    const auto rows = block.cache.rows(block.segment.sequence, tile);  // one modulo a tile
+    const auto* k = rows.k + block.kv_head * heads.dim;
+    const auto* v = rows.v + block.kv_head * heads.dim;
     constexpr std::int64_t strip = 16;  // dims at a time: what is written stays in the L1 cache
     for (std::int64_t begin = 0; begin < heads.dim; begin += strip) {
       const std::int64_t end = smaller(heads.dim, begin + strip);

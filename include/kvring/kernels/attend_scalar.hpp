@@ -95,6 +95,7 @@ struct AttendScalar {
     const std::int64_t row = i / heads.q;
     const std::int64_t kv_head = i % heads.q / heads.group();
     const Segment& segment = batch.segment_of(row);
+    const auto view = cache.template of_segment<Tile>(batch.index_of(segment));
     const Position position = Batch::position(segment, row);
     const KeyRange keys = visible_keys<Policy>(position);
     const KeyRange tiles = visible_tiles<Policy, Tile>(position, position);
@@ -108,8 +109,9 @@ struct AttendScalar {
     for (Position tile = tiles.begin; tile < tiles.end; tile = tile + Tile) {
       const TileRange range = within_tile(keys, tile, Tile);
       for (std::int64_t j = range.begin; j < range.end; ++j) {
-        at[j] = cache.row(segment.sequence, tile + j) + kv_head * heads.dim;
+        at[j] = view.row(segment.sequence, tile + j) + kv_head * heads.dim;
       }
+      const auto [k, v] = view.base(tile);
       // A strip of sums at a time: they don't wait for each other.
       for (std::int64_t j = range.begin; j < range.end; j += strip) {
         std::int64_t rows[strip];
@@ -117,7 +119,7 @@ struct AttendScalar {
         for (std::int64_t n = 0; n < strip; ++n) rows[n] = at[smaller(j + n, range.end - 1)];
         for (std::int64_t d = 0; d < heads.dim; ++d) {
           for (std::int64_t n = 0; n < strip; ++n) {
-            dots[n] = mul_add(query[d], to_f32(cache.k[rows[n] + d]), dots[n]);
+            dots[n] = mul_add(query[d], to_f32(k[rows[n] + d]), dots[n]);
           }
         }
         for (std::int64_t n = 0; n < strip; ++n) {
@@ -136,7 +138,7 @@ struct AttendScalar {
         for (std::int64_t j = range.begin; j < range.end; ++j) {
           for (std::int64_t n = 0; n < strip; ++n) {
             if (inside(n)) {
-              sums[n] = mul_add(scores[j], to_f32(cache.v[at[j] + begin + n]), sums[n]);
+              sums[n] = mul_add(scores[j], to_f32(v[at[j] + begin + n]), sums[n]);
             }
           }
         }

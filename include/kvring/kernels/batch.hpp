@@ -31,6 +31,7 @@ struct Batch {
     }
     return segments[low];
   }
+  KVRING_HD std::int64_t index_of(const Segment& segment) const { return &segment - segments; }
   KVRING_HD static Position position(const Segment& segment, std::int64_t row) {
     return segment.start + (row - segment.first_row);
   }
