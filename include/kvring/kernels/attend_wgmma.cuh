@@ -11,11 +11,10 @@
 
 namespace kvring {
 
-/// A block stays and takes one work item after the other. One thread loads, by tensor maps: queries
-/// an item ahead, and tiles of K and V in the order in which they are needed,
-/// K(n - 1), K(n - 2), V(n - 1), K(n - 3) ... V(0), newest first. Two warpgroups attend; while a
-/// softmax is computed the products of the tile before it are under way, and the first scores of
-/// the next item are, while the last one is written.
+/// A block stays and takes one work item after the other. Tensor maps load queries an item ahead,
+/// and tiles of K and V in the order in which they are needed, newest first. Two warpgroups attend;
+/// while a softmax is computed the products of the tile before it are under way, and the first
+/// scores of the next item are, while the last one is written.
 template <LayerPolicy Policy, class View>
 struct AttendWgmma {
   using Layout = WgmmaLayout<Policy, View>;
@@ -40,9 +39,10 @@ struct AttendWgmma {
     if (threadIdx.x == 0) {
       for (int i = 0; i < shape.slots; ++i) {
         shared.full[i].init(1);
-        shared.empty[i].init(warpgroups + 1);
-        shared.cleared[i].init(1);
+        shared.empty[i].init(warpgroups);
+        shared.loaded[i].init(1);
       }
+      for (int i = 0; i < 2; ++i) shared.item_made[i].init(1);
       for (int i = 0; i < 2 * warpgroups; ++i) {
         shared.q_full[i / 2][i % 2].init(1);
         shared.q_empty[i / 2][i % 2].init(1);
@@ -56,14 +56,15 @@ struct AttendWgmma {
       arch::prefetch_map(params.out);
     }
     __syncthreads();
-    // 56 + 2 * 224 registers a thread of each warpgroup: what 3 * 168 at the launch allow.
     if (warpgroup == warpgroups) {
-      arch::fewer_registers<56>();
+      arch::fewer_registers<shape.loading_registers>();
       const int thread = static_cast<int>(threadIdx.x) - warpgroups * 128;
-      if (thread == 0) Load::load(params, shared);
-      if (thread >= 32 && thread < 64) Load::clear(params, shared);
+      if (thread == 0) Load::load_queries(params, shared);
+      if (thread == 32) Load::load_tiles(params, shared);
+      if (thread >= 64) Load::clear(shared, thread - 64);
     } else {
-      arch::more_registers<224>();
+      arch::more_registers<(3 * 168 - shape.loading_registers) /
+                           2>();  // what is left of the launch's
       attend(params, shared, warpgroup);
     }
   }
@@ -86,12 +87,6 @@ struct AttendWgmma {
       const int taken = turn.slot;
       turn.next();
       return taken;
-    };
-    std::uint32_t cleared = 0;  // parities of the slots' barriers
-    const auto await_cleared = [&](int tile) {
-      if (!Load::has_unseen(*item, tile)) return;
-      shared.cleared[turn.slot].wait(cleared >> turn.slot & 1);
-      cleared ^= 1u << turn.slot;
     };
     const auto give_back = [&](int taken) {
       if (leads) shared.empty[taken].arrive();
@@ -119,7 +114,6 @@ struct AttendWgmma {
         attending.issue_scores(q, slot());
         const int k = take();
         here();
-        if (tile == item->tiles - 2) await_cleared(tile + 1);
         attending.issue_sums(slot());
         if (shape.ordered) arch::arrive_at_named_barrier(2 - warpgroup, 256);
         const int v = take();
@@ -132,7 +126,6 @@ struct AttendWgmma {
         attending.rescale();
       }
       here();
-      await_cleared(0);
       attending.issue_sums(slot());
       const int v = take();
       // The first scores of the next item are under way while this one is written. If there is
@@ -167,13 +160,14 @@ struct AttendWgmma {
   /// Staged rows to global memory: as a box, or those that exist one by one.
   __device__ static __forceinline__ void write(const Params& params, const unsigned char* staged,
                                                const WorkItem& item, int warpgroup) {
-    arch::fence_shared_for_async();
-    arch::named_barrier(3 + warpgroup, 128);
     const int valid = item.valid - warpgroup * 64;
     const int row = item.first_row + warpgroup * (64 / group);
+    const int kv_head = item.kv_head;
+    arch::fence_shared_for_async();
+    arch::named_barrier(3 + warpgroup, 128);  // nobody reads the item any more
     if (valid >= 64) {
       if (threadIdx.x % 128 == 0) {
-        arch::store_box(params.out, {0, 0, row, 0, item.kv_head}, staged);
+        arch::store_box(params.out, {0, 0, row, 0, kv_head}, staged);
         arch::commit_stores();
       }
       return;
@@ -181,10 +175,9 @@ struct AttendWgmma {
     constexpr int chunks = head_dim / 8;
     for (int i = static_cast<int>(threadIdx.x) % 128; i < valid * chunks; i += 128) {
       const int r = i / chunks, chunk = i % chunks;
-      T* to =
-          params.out_rows +
-          (std::int64_t{row + r / group} * heads.q + item.kv_head * group + r % group) * heads.dim +
-          chunk * 8;
+      T* to = params.out_rows +
+              (std::int64_t{row + r / group} * heads.q + kv_head * group + r % group) * heads.dim +
+              chunk * 8;
       *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(
           staged + chunk / 8 * 64 * 128 + r * 128 + (chunk % 8 ^ r % 8) * 16);
     }

@@ -28,12 +28,19 @@ struct WgmmaLayout {
   static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
 
+  /// A tile of V with rows that no row of its item sees: they become 0 before it is `full`.
+  struct TileToClear {
+    int slot;        // where it was loaded; none: there are no more
+    int begin, end;  // rows that stay
+  };
+
   struct SharedStorage {
     alignas(1024) unsigned char q[2][warpgroups][query_bytes];
     alignas(1024) unsigned char slots[shape.slots][tile_bytes];
     WorkItem items[2];
-    arch::Barrier full[shape.slots], empty[shape.slots], cleared[shape.slots];
-    arch::Barrier q_full[2][warpgroups], q_empty[2][warpgroups];
+    TileToClear to_clear[shape.slots];
+    arch::Barrier full[shape.slots], empty[shape.slots], loaded[shape.slots];
+    arch::Barrier item_made[2], q_full[2][warpgroups], q_empty[2][warpgroups];
   };
   static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(90));
 

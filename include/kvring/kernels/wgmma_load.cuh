@@ -1,9 +1,10 @@
-// WgmmaLoad: the warpgroup of attend_wgmma that does not attend. One of its threads loads, and one
-// of its warps clears what no row may see.
+// WgmmaLoad: the warpgroup of attend_wgmma that does not attend. One warp makes work items and
+// loads their queries, one loads keys and values, and two clear what no row may see.
 #pragma once
 
 #include <cstdint>
 
+#include "kvring/arch/mma.cuh"
 #include "kvring/kernels/wgmma_layout.cuh"
 
 namespace kvring {
@@ -22,36 +23,19 @@ class WgmmaLoad {
   static constexpr int query_bytes = Layout::query_bytes, tile_bytes = Layout::tile_bytes;
 
  public:
-  /// The loading thread.
-  __device__ static void load(const Params& params, SharedStorage& shared) {
-    Turn turn;
-    const int slots = static_cast<int>(params.cache.slots);
-    // `slot`: of the tile's first key.
-    const auto load_tile = [&](const CUtensorMap& map, const CUtensorMap& part,
-                               const WorkItem& item, int slot) {
-      shared.empty[turn.slot].wait(turn.parity ^ 1);
-      arch::Barrier& full = shared.full[turn.slot];
-      unsigned char* to = shared.slots[turn.slot];
-      full.arrive_and_expect(tile_bytes);
-      if (!may_wrap || slot + keys <= slots) {
-        arch::load_box(to, map, {0, slot, 0, item.kv_head, item.sequence}, full);
-      } else {
-        for (int i = 0; i < blocks * (keys / ring_keys); ++i) {
-          const int block = i % blocks, first = i / blocks * ring_keys;
-          const int at = slot + first < slots ? slot + first : slot + first - slots;
-          arch::load_box(to + (block * keys + first) * 128, part,
-                         {0, at, block, item.kv_head, item.sequence}, full);
-        }
-      }
-      turn.next();
-    };
-    const auto before = [&](int slot) { return slot < keys ? slot - keys + slots : slot - keys; };
-    const auto post = [&](const WorkItem& item, int number) {
+  static constexpr int clearing_threads = 64;
+
+  /// The thread that makes work items and loads their queries, an item ahead of what is attended.
+  __device__ static void load_queries(const Params& params, SharedStorage& shared) {
+    Items items;
+    for (int number = 0;; ++number) {
+      const WorkItem item = items.next(params);
       const int buffer = number % 2;
       for (int w = 0; w < warpgroups; ++w) {
         shared.q_empty[buffer][w].wait((number / 2 & 1) ^ 1);
       }
       shared.items[buffer] = item;
+      shared.item_made[buffer].arrive();
       for (int w = 0; w < warpgroups; ++w) {
         arch::Barrier& full = shared.q_full[buffer][w];
         if (!item.exists) {
@@ -62,68 +46,93 @@ class WgmmaLoad {
         arch::load_box(shared.q[buffer][w], params.q,
                        {0, 0, item.first_row + w * (64 / group), 0, item.kv_head}, full);
       }
-    };
-
-    Items items;
-    WorkItem item = items.next(params);
-    post(item, 0);
-    for (int number = 1; item.exists; ++number) {
-      // The next item is made when this one has enough to do: making one takes as long as a tile.
-      WorkItem next;
-      int slot = item.slot;
-      load_tile(params.k, params.k_part, item, slot);
-      for (int tile = item.tiles - 2; tile >= 0; --tile) {
-        const int of_values = slot;
-        slot = before(slot);
-        load_tile(params.k, params.k_part, item, slot);
-        load_tile(params.v, params.v_part, item, of_values);
-        if (tile == item.tiles - 3) post(next = items.next(params), number);
-      }
-      load_tile(params.v, params.v_part, item, slot);
-      if (item.tiles < 3) post(next = items.next(params), number);
-      item = next;
+      if (!item.exists) return;
     }
   }
 
-  /// Whether some rows of a tile of V are seen by no row of the item. Only the first and the last
-  /// tile can have such rows.
-  __device__ static __forceinline__ bool has_unseen(const WorkItem& item, int tile) {
-    return item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
+  /// The thread that loads keys and values: K(n - 1), K(n - 2), V(n - 1), K(n - 3) ... V(0).
+  __device__ static void load_tiles(const Params& params, SharedStorage& shared) {
+    Turn turn, clearing;
+    const int slots = static_cast<int>(params.cache.slots);
+    // `slot`: of the tile's first key. Its bytes are counted on `loaded`.
+    const auto load = [&](const CUtensorMap& map, const CUtensorMap& part, const WorkItem& item,
+                          int slot, arch::Barrier& loaded) {
+      unsigned char* to = shared.slots[turn.slot];
+      loaded.arrive_and_expect(tile_bytes);
+      if (!may_wrap || slot + keys <= slots) {
+        arch::load_box(to, map, {0, slot, 0, item.kv_head, item.sequence}, loaded);
+      } else {
+        for (int i = 0; i < blocks * (keys / ring_keys); ++i) {
+          const int block = i % blocks, first = i / blocks * ring_keys;
+          const int at = slot + first < slots ? slot + first : slot + first - slots;
+          arch::load_box(to + (block * keys + first) * 128, part,
+                         {0, at, block, item.kv_head, item.sequence}, loaded);
+        }
+      }
+      turn.next();
+    };
+    const auto load_keys = [&](const WorkItem& item, int slot) {
+      shared.empty[turn.slot].wait(turn.parity ^ 1);
+      load(params.k, params.k_part, item, slot, shared.full[turn.slot]);
+    };
+    const auto load_values = [&](const WorkItem& item, int slot, int tile) {
+      shared.empty[turn.slot].wait(turn.parity ^ 1);
+      const bool unseen = item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
+      if (!unseen) {
+        load(params.v, params.v_part, item, slot, shared.full[turn.slot]);
+        return;
+      }
+      // No more tiles wait to be cleared than there are slots: the oldest note is read.
+      shared.to_clear[clearing.slot] = {
+          .slot = turn.slot, .begin = item.begin - tile * keys, .end = item.last + 1 - tile * keys};
+      load(params.v, params.v_part, item, slot, shared.loaded[clearing.slot]);
+      clearing.next();
+    };
+
+    for (int number = 0;; ++number) {
+      shared.item_made[number % 2].wait(number / 2 & 1);
+      const WorkItem item = shared.items[number % 2];
+      if (!item.exists) break;
+      int slot = item.slot;
+      load_keys(item, slot);
+#pragma unroll 1
+      for (int tile = item.tiles - 2; tile >= 0; --tile) {
+        const int of_values = slot;
+        slot = slot < keys ? slot - keys + slots : slot - keys;
+        load_keys(item, slot);
+        load_values(item, of_values, tile + 1);
+      }
+      load_values(item, slot, 0);
+    }
+    shared.empty[turn.slot].wait(turn.parity ^ 1);
+    shared.to_clear[clearing.slot].slot = no_slot;
+    shared.loaded[clearing.slot].arrive();
   }
 
-  /// The warp that zeroes those rows: P is 0 there, but 0 * NaN is NaN. It takes every tile in its
-  /// turn, as the attending ones do: parities tell neighbouring phases apart, and no others.
-  __device__ static void clear(const Params& params, SharedStorage& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const auto clear_rows = [&](unsigned char* slot, int begin, int end) {
-      constexpr int chunks = head_dim / 8;  // of 16 bytes, eight to a row of a block of columns
-      for (int i = lane; i < keys * chunks; i += 32) {
-        const int row = i / 8 % keys;
-        if (row < begin || row >= end) *reinterpret_cast<uint4*>(slot + i * 16) = uint4{0, 0, 0, 0};
+  /// The threads that zero rows of V out of sight: P is 0 there, but 0 * NaN is NaN.
+  __device__ static void clear(SharedStorage& shared, int thread) {
+    for (Turn clearing;; clearing.next()) {
+      shared.loaded[clearing.slot].wait(clearing.parity);
+      const auto tile = shared.to_clear[clearing.slot];
+      if (tile.slot == no_slot) return;
+      const int before = larger(0, tile.begin);
+      const int unseen = before + larger(0, keys - tile.end);
+      for (int i = thread; i < unseen * 8; i += clearing_threads) {
+        const int row = i / 8 < before ? i / 8 : i / 8 - before + tile.end;
+        for (int block = 0; block < blocks; ++block) {
+          unsigned char* to = shared.slots[tile.slot] + (block * keys + row) * 128 + i % 8 * 16;
+          *reinterpret_cast<uint4*>(to) = uint4{0, 0, 0, 0};
+        }
       }
       arch::fence_shared_for_async();
-      __syncwarp();
-    };
-    Items items;
-    Turn turn;
-    for (WorkItem item = items.next(params); item.exists; item = items.next(params)) {
-      // K of the newest tile is first, then K and V of neighbours in turn, V of the oldest last.
-      for (int i = 0; i < 2 * item.tiles; ++i) {
-        shared.full[turn.slot].wait(turn.parity);
-        const bool newest = i == 2, oldest = i == 2 * item.tiles - 1;
-        const int tile = oldest ? 0 : item.tiles - 1;
-        if ((oldest || newest) && has_unseen(item, tile)) {
-          clear_rows(shared.slots[turn.slot], item.begin - tile * keys,
-                     item.last + 1 - tile * keys);
-          if (lane == 0) shared.cleared[turn.slot].arrive();
-        }
-        if (lane == 0) shared.empty[turn.slot].arrive();
-        turn.next();
-      }
+      arch::named_barrier(5, clearing_threads);
+      if (thread == 0) shared.full[tile.slot].arrive();
     }
   }
 
  private:
+  static constexpr int no_slot = -1;
+
   /// The work items of this block, in order; those of dense layers, which get shorter, forth and
   /// back.
   struct Items {

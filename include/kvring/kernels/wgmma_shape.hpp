@@ -17,6 +17,7 @@ namespace kvring {
 struct WgmmaShape {
   int keys, slots;
   bool ordered;
+  int loading_registers = 56;  // of a thread of the third warpgroup
 };
 
 /// Queries, twice, and the slots fill an SM's shared memory. Measured on an H100
@@ -24,7 +25,7 @@ struct WgmmaShape {
 constexpr WgmmaShape wgmma_shape(std::int64_t head_dim, std::int64_t window) {
   if (head_dim == 64) return window <= 256 ? WgmmaShape{64, 12, false} : WgmmaShape{128, 8, true};
   if (head_dim == 128) return {128, 5, true};
-  return {64, 3, false};
+  return {64, 3, false, 40};
 }
 
 /// Whether attend_wgmma exists for a kind of layer: head dims of whole boxes of 64 columns whose
