@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "counting_host.hpp"
 #include "refusal.hpp"
 #include "tiny_gemma3.hpp"
 
@@ -226,23 +227,6 @@ TEST_CASE("what does not fit is refused before anything is written") {
   CHECK(contains(refusal([&] { fresh.forward({&nowhere, 1}, Wanted::last); }), "sequence 3 of 1"));
   CHECK(fresh.timeline(0).length() == 0);
 }
-
-namespace {
-
-/// Counts the bytes that it hands out.
-struct CountingHost : Host {
-  static inline std::int64_t bytes = 0;
-  void* allocate(std::size_t count) const {
-    bytes += static_cast<std::int64_t>(count);
-    return Host::allocate(count);
-  }
-  void deallocate(void* memory, std::size_t count) const noexcept {
-    bytes -= static_cast<std::int64_t>(count);
-    Host::deallocate(memory, count);
-  }
-};
-
-}  // namespace
 
 TEST_CASE("a decoder allocates what the plan said, to the byte, and nothing afterwards") {
   const TinyFile file;

@@ -12,16 +12,16 @@
 #include "kvring/block.hpp"
 #include "kvring/cache.hpp"
 #include "kvring/feed_forward.hpp"
-#include "kvring/kernels/activation.hpp"
 #include "kvring/kernels/append.hpp"
 #include "kvring/kernels/attend_scalar.hpp"
 #include "kvring/kernels/batch.hpp"
-#include "kvring/kernels/norm.hpp"
 #include "kvring/kernels/per_layer_input.hpp"
 #include "kvring/kernels/rope.hpp"
 #include "kvring/kernels/rows.hpp"
-#include "kvring/kernels/softcap.hpp"
+#include "kvring/kernels/stage.hpp"
+#include "kvring/kernels/stages.hpp"
 #include "kvring/model/new_batch.hpp"
+#include "kvring/model/row_steps.hpp"
 #include "kvring/model/weights.hpp"
 #include "kvring/scratch.hpp"
 
@@ -38,10 +38,12 @@ class Decoder {
   Decoder(B backend, const Weights<Model, B>& weights, std::int64_t context,
           std::int64_t sequences = 1, std::int64_t chunk = Plan::chunk)
       : backend_(backend),
+        row_(backend),
         weights_(&weights),
         chunk_(checked_chunk(chunk)),
         layout_(context, sequences, chunk),
         caches_(backend, context, sequences),
+        stages_(backend, context, sequences, chunk),
         scratch_(backend, layout_.floats),
         segments_(backend, sequences + 1),
         ids_(backend, layout_.rows),
@@ -50,7 +52,8 @@ class Decoder {
   static constexpr std::int64_t scratch_bytes(std::int64_t context, std::int64_t sequences = 1,
                                               std::int64_t chunk = Plan::chunk) {
     const ScratchLayout<Plan> layout(context, sequences, chunk);
-    return layout.bytes() + (sequences + 1) * static_cast<std::int64_t>(sizeof(Segment)) +
+    return layout.bytes() + StagePlan<Plan>::bytes(context, sequences, chunk) +
+           (sequences + 1) * static_cast<std::int64_t>(sizeof(Segment)) +
            layout.rows * static_cast<std::int64_t>(sizeof(std::int32_t));
   }
 
@@ -93,7 +96,7 @@ class Decoder {
   void logits(std::int64_t row, float* out) {
     final_norm(row, 1);
     head().logits(backend_, at(layout_.normed), at(layout_.logits));
-    softcap(1, at(layout_.logits));
+    row_.softcap(1, at(layout_.logits));
     backend_.to_host(out, at(layout_.logits),
                      static_cast<std::size_t>(vocabulary()) * sizeof(float));
   }
@@ -104,7 +107,7 @@ class Decoder {
                       float* out) requires(std::derived_from<B, Host>) {
     final_norm(row, count);
     head().logits_of_each(backend_, at(layout_.normed), count, out);
-    softcap(count, out);
+    row_.softcap(count, out);
   }
 
   /// Logits of `count` rows at once, into memory of the back end with room for a multiple of four
@@ -112,7 +115,7 @@ class Decoder {
   void logits(std::int64_t row, std::int64_t count, float* out) {
     final_norm(row, count);
     head().logits(backend_, at(layout_.normed), count, out);
-    softcap(count, out);
+    row_.softcap(count, out);
   }
 
   /// The rows of the last call of logits() after the final norm, [rows, hidden].
@@ -140,17 +143,8 @@ class Decoder {
     require(row >= new_.first_wanted() && row + count <= new_.rows(), "logits of rows ", row,
             " to ", row + count - 1, " were asked for, but rows ", new_.first_wanted(), " to ",
             new_.rows() - 1, " were computed");
-    norm(at(layout_.residual) + row * Model::hidden, weights_->final_norm, count,
-         at(layout_.normed));
-  }
-
-  void softcap(std::int64_t rows, float* logits) {
-    if constexpr (Model::block.final_softcap > 0) {
-      for_each(backend_, rows,
-               SoftcapRows{.x = logits,
-                           .width = Model::vocabulary,
-                           .softcap = static_cast<float>(Model::block.final_softcap)});
-    }
+    row_.norm(at(layout_.residual) + row * Model::hidden, weights_->final_norm, count,
+              at(layout_.normed));
   }
 
   float* at(std::int64_t offset) { return scratch_.data() + offset; }
@@ -180,6 +174,20 @@ class Decoder {
   /// unless the layer reads the cache of a donor.
   template <class Kind>
   void attention_block(std::int64_t layer, std::int64_t first) {
+    if constexpr (Plan::template PlacementOf<Kind>::is_staged) {
+      if (new_.is_staged(Plan::kind_of[static_cast<std::size_t>(layer)])) {
+        const auto staged = stages_.template view<Kind>(caches_, layer, new_.whole());
+        if (Plan::owns_cache(layer)) open_stage(backend_, staged);
+        attention_over<Kind>(staged, layer, first);
+        if (layer == StagePlan<Plan>::last_reader(layer)) commit_stage(backend_, staged);
+        return;
+      }
+    }
+    attention_over<Kind>(caches_.template view<Kind>(layer), layer, first);
+  }
+
+  template <class Kind, class View>
+  void attention_over(View cache, std::int64_t layer, std::int64_t first) {
     constexpr Heads heads = Kind::heads;
     const LayerWeights<B>& w = weights_->layers[static_cast<std::size_t>(layer)];
     const std::int64_t rows = new_.rows(), rest = rows - first;
@@ -188,8 +196,7 @@ class Decoder {
     float* normed = at(layout_.normed);
     float *q = at(layout_.q), *k = at(layout_.k), *v = at(layout_.v);
 
-    norm(at(layout_.residual), w.attention_norm, rows, normed);
-    const auto cache = caches_.template view<Kind>(layer);
+    row_.norm(at(layout_.residual), w.attention_norm, rows, normed);
     if (Plan::owns_cache(layer)) {
       w.k(backend_, normed, rows, k);
       if constexpr (value_from_key<Kind>) {
@@ -197,12 +204,11 @@ class Decoder {
       } else {
         w.v(backend_, normed, rows, v);
       }
-      if constexpr (Model::block.qk_norm) norm_heads(w.k_norm, rows * heads.kv, heads.dim, k);
+      if constexpr (Model::block.qk_norm) row_.norm_heads(w.k_norm, rows * heads.kv, heads.dim, k);
       if constexpr (Model::block.v_norm) {
-        for_each(backend_, rows * heads.kv,
-                 PlainRmsNorm{.x = v, .width = heads.dim, .epsilon = epsilon});
+        row_.plain_norm_heads(rows * heads.kv, heads.dim, v);
       }
-      rotate<Kind>(angles, rows, heads.kv, k);
+      row_.template rotate<Kind>(angles, rows, heads.kv, k);
       append_rows(backend_, cache, new_.whole(), k, v);
     }
     if (rest == 0) return;
@@ -213,13 +219,14 @@ class Decoder {
           CopyRows{.from = normed + first * Model::hidden, .to = normed, .width = Model::hidden});
     }
     w.q(backend_, normed, rest, q);
-    if constexpr (Model::block.qk_norm) norm_heads(w.q_norm, rest * heads.q, heads.dim, q);
-    rotate<Kind>(angles + first * Kind::rope.rotated, rest, heads.q, q);
+    if constexpr (Model::block.qk_norm) row_.norm_heads(w.q_norm, rest * heads.q, heads.dim, q);
+    row_.template rotate<Kind>(angles + first * Kind::rope.rotated, rest, heads.q, q);
     attend(backend_, typename Kind::Policy{}, KeyTile<Plan::key_tile>{}, cache,
            new_.host_from(first), new_.from(first), q, at(layout_.attended),
            Scores{.scale = static_cast<float>(1 / std::sqrt(Kind::query_scalar))});
     w.out(backend_, at(layout_.attended), rest, at(layout_.added));
-    add(w.post_attention_norm, rest, at(layout_.residual) + first * Model::hidden);
+    row_.add(at(layout_.added), w.post_attention_norm, rest,
+             at(layout_.residual) + first * Model::hidden);
   }
 
   /// residual += feed-forward(norm(residual)), for the rows from `first` on, in blocks whose gates
@@ -230,12 +237,12 @@ class Decoder {
     for (std::int64_t row = first; row < new_.rows(); row += layout_.ffn_rows) {
       const std::int64_t rows = smaller(layout_.ffn_rows, new_.rows() - row);
       float* residual = at(layout_.residual) + row * Model::hidden;
-      norm(residual, w.ffn_norm, rows, normed);
+      row_.norm(residual, w.ffn_norm, rows, normed);
       w.gate(backend_, normed, rows, gate);
       w.up(backend_, normed, rows, up);
-      activate(up, gate, rows, ffn_width<Model>(layer), ffn_width<Model>(layer));
+      row_.activate(up, gate, rows, ffn_width<Model>(layer), ffn_width<Model>(layer));
       w.down(backend_, gate, rows, at(layout_.added));
-      add(w.post_ffn_norm, rows, residual);
+      row_.add(at(layout_.added), w.post_ffn_norm, rows, residual);
       if constexpr (input_width > 0) add_layer_input(layer, row, rows);
       if constexpr (Model::block.layer_scalar) {
         for_each(backend_, rows,
@@ -250,59 +257,19 @@ class Decoder {
     constexpr std::int64_t width = Plan::layers * input_width;
     float* residual = at(layout_.residual) + row * Model::hidden;
     w.input_gate(backend_, residual, rows, at(layout_.gate));
-    activate(at(layout_.inputs) + row * width + layer * input_width, at(layout_.gate), rows,
-             input_width, width);
+    row_.activate(at(layout_.inputs) + row * width + layer * input_width, at(layout_.gate), rows,
+                  input_width, width);
     w.input_out(backend_, at(layout_.gate), rows, at(layout_.added));
-    add(w.post_input_norm, rows, residual);
+    row_.add(at(layout_.added), w.post_input_norm, rows, residual);
   }
 
-  /// gate = activation(gate) * up
-  void activate(const float* up, float* gate, std::int64_t rows, std::int64_t width,
-                std::int64_t up_stride) {
-    using Function =
-        std::conditional_t<Model::block.activation == Activation::gelu_tanh, GeluTanh, Silu>;
-    for_each(backend_, rows,
-             Gate<Function>{.up = up, .gate = gate, .width = width, .up_stride = up_stride});
-  }
-
-  void norm(const float* x, const Buffer<float, B>& weight, std::int64_t rows, float* y) {
-    for_each(
-        backend_, rows,
-        RmsNorm{
-            .x = x, .weight = weight.data(), .y = y, .width = Model::hidden, .epsilon = epsilon});
-  }
-  void norm_heads(const Buffer<float, B>& weight, std::int64_t heads, std::int64_t dim, float* x) {
-    for_each(backend_, heads,
-             RmsNorm{.x = x, .weight = weight.data(), .y = x, .width = dim, .epsilon = epsilon});
-  }
-  template <class Kind>
-  void rotate(const float* angles, std::int64_t rows, std::int64_t heads, float* x) {
-    for_each(backend_, rows,
-             RotateHeads{.table = angles,
-                         .x = x,
-                         .heads = heads,
-                         .head_dim = Kind::heads.dim,
-                         .rotated = Kind::rope.rotated});
-  }
-  /// residual += `added`, by way of `weight`'s norm where the family has one.
-  void add(const Buffer<float, B>& weight, std::int64_t rows, float* residual) {
-    if constexpr (Model::block.sandwich_norms) {
-      for_each(backend_, rows,
-               AddRmsNorm{.x = at(layout_.added),
-                          .weight = weight.data(),
-                          .y = residual,
-                          .width = Model::hidden,
-                          .epsilon = epsilon});
-    } else {
-      for_each(backend_, rows,
-               AddRows{.x = at(layout_.added), .y = residual, .width = Model::hidden});
-    }
-  }
   B backend_;
+  RowSteps<Model, B> row_;
   const Weights<Model, B>* weights_;
   std::int64_t chunk_;
   ScratchLayout<Plan> layout_;
   Caches<Plan, B> caches_;
+  Stages<Plan, B> stages_;
   Buffer<float, B> scratch_;
   Buffer<Segment, B> segments_;
   Buffer<std::int32_t, B> ids_;

@@ -1,6 +1,7 @@
 // NewBatch: the new tokens of a forward pass, checked, and brought to where the model is.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -35,6 +36,7 @@ class NewBatch {
     if (batch.size() == 1 && wanted == Wanted::last) first_wanted_ = rows - 1;
     if (batch.size() == 1 && wanted == Wanted::none) first_wanted_ = rows;
 
+    note_staged(caches, batch);
     host_segments_.clear();
     std::vector<std::int32_t> ids;
     ids.reserve(static_cast<std::size_t>(rows));
@@ -58,6 +60,10 @@ class NewBatch {
     backend.from_host(ids_, ids.data(), ids.size() * sizeof(std::int32_t));
   }
 
+  /// Whether the rows attend before they are in the caches of a kind. Of a plan that is not staged
+  /// never; else when a segment is longer than what its ring takes in place.
+  bool is_staged(int kind) const { return is_staged_[static_cast<std::size_t>(kind)]; }
+
   std::int64_t rows() const { return rows_; }
   std::int64_t first_wanted() const { return first_wanted_; }
   const std::int32_t* ids() const { return ids_; }
@@ -71,6 +77,17 @@ class NewBatch {
   Batch from(std::int64_t first, const Segment* segments) const {
     if (first == 0) return {segments, count_, rows_};
     return {segments + count_, 1, rows_ - first};
+  }
+
+  void note_staged(Caches<Plan, B>& caches, std::span<const NewTokens> batch) {
+    is_staged_ = {};
+    for (const NewTokens& tokens : batch) {
+      const Timeline<Plan>& timeline = caches.timeline(tokens.sequence);
+      for (int kind = 0; kind < Plan::kinds; ++kind) {
+        const std::int64_t fit = timeline.range_of_kind(kind).appendable_in_place();
+        if (std::ssize(tokens.ids) > fit) is_staged_[static_cast<std::size_t>(kind)] = true;
+      }
+    }
   }
 
   static std::int64_t check(Caches<Plan, B>& caches, std::span<const NewTokens> batch,
@@ -99,6 +116,7 @@ class NewBatch {
   Segment* segments_;  // [sequences + 1], in memory of the back end
   std::int32_t* ids_;  // [rows], likewise
   std::vector<Segment> host_segments_;
+  std::array<bool, static_cast<std::size_t>(Plan::kinds)> is_staged_{};
   std::int64_t count_ = 0, rows_ = 0, first_wanted_ = 0;
 };
 

@@ -21,8 +21,8 @@ class RandomWeights {
 
   Matrix matrix(std::int64_t, std::string_view, std::int64_t out, std::int64_t in) {
     const float scale = std::sqrt(3 / static_cast<float>(in));  // variance 1 / in
-    return {GgmlType::f32, reinterpret_cast<const std::byte*>(numbers(out * in, 0, scale).data()),
-            out, in};
+    const std::vector<float>& values = kept_.emplace_back(numbers(out * in, 0, scale));
+    return {GgmlType::f32, reinterpret_cast<const std::byte*>(values.data()), out, in};
   }
   std::vector<float> vector(std::int64_t, std::string_view, std::int64_t n) {
     return numbers(n, 1, 0.1f);
