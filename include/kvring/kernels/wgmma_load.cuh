@@ -36,6 +36,9 @@ class WgmmaLoad {
       }
       shared.items[buffer] = item;
       shared.item_made[buffer].arrive();
+      if (number == 1) {  // all blocks begin at once: what is attended first is loaded first
+        for (int w = 0; w < warpgroups; ++w) shared.q_full[0][w].wait(0);
+      }
       for (int w = 0; w < warpgroups; ++w) {
         arch::Barrier& full = shared.q_full[buffer][w];
         if (!item.exists) {
