@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs one tiny project for each way to use kvring: installed, fetched, as a subdirectory.
-# Each must work without any library that only kvring's tests and programs need.
+# Each must work without any library that only kvring's tests and programs need. Then own_model, which
+# runs the conformance suite (and so needs doctest) on a model and kernels of its own, right and wrong.
 set -u
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 work="$root/build/consumers"
@@ -33,6 +34,19 @@ cmake -S "$root" -B "$work/install" "${generator[@]}" -DKVRING_BUILD_TESTS=OFF \
 try find_package -DCMAKE_PREFIX_PATH="$work/prefix"
 try fetch_content -DFETCHCONTENT_SOURCE_DIR_KVRING="$root" -DFETCHCONTENT_FULLY_DISCONNECTED=ON
 try add_subdirectory -DKVRING_SOURCE="$root"
+
+own_model="$work/own_model"
+report="$work/own_model.txt"
+cmake -S "$root/tests/consumers/own_model" -B "$own_model" "${generator[@]}" \
+  -DCMAKE_PREFIX_PATH="$work/prefix" && cmake --build "$own_model" &&
+  "$root/tests/consumers/own_model/run.py" "$own_model/consumer" | tee "$report"
+if read -r p f < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$report"); then
+  passed=$((passed + p))
+  failed=$((failed + f))
+else
+  failed=$((failed + 1))
+  echo "FAIL  own_model"
+fi
 
 # The example of kernels on raw pointers: nvcc and the headers, nothing else. It runs where it can.
 skipped=0

@@ -45,7 +45,10 @@ struct Cases {
     for_each_kind([&]<class S>(S) { chunks<S>(b); });
   }
   static void full(const B& b) {
-    for_each_kind([&]<class S>(S) { ring_is_full<S>(b); });
+    for_each_kind([&]<class S>(S) {
+      ring_is_full<S>(b);
+      staged_is_full<S>(b);
+    });
   }
   static void start(const B& b) {
     for_each_kind([&]<class S>(S) { any_start<S>(b); });
@@ -103,7 +106,7 @@ struct Cases {
   KVRING_CONFORMANCE_CASE_("who sees what", sight, suite, __VA_ARGS__)                  \
   KVRING_CONFORMANCE_CASE_("large scores", scores, suite, __VA_ARGS__)                  \
   KVRING_CONFORMANCE_CASE_("chunked = per token = whole", chunking, suite, __VA_ARGS__) \
-  KVRING_CONFORMANCE_CASE_("ring = full", full, suite, __VA_ARGS__)                     \
+  KVRING_CONFORMANCE_CASE_("ring = full = staged", full, suite, __VA_ARGS__)            \
   KVRING_CONFORMANCE_CASE_("any start", start, suite, __VA_ARGS__)                      \
   KVRING_CONFORMANCE_CASE_("poison", nan, suite, __VA_ARGS__)                           \
   KVRING_CONFORMANCE_CASE_("batch neighbours", batch, suite, __VA_ARGS__)               \

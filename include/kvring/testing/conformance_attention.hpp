@@ -74,6 +74,25 @@ void ring_is_full(const typename S::Backend& backend) {
   }
 }
 
+/// The plan, had it been given a StagedChunk.
+template <class PlanType>
+using StagedTwin =
+    Plan<typename PlanType::Model, typename PlanType::Element, StagedChunk<PlanType::chunk>,
+         Rewind<PlanType::rewind>, KeyTile<PlanType::key_tile>>;
+
+/// The same with rows that wait in a stage until they have attended, whether the plan is staged or
+/// not, if the kernels can do it.
+template <class S>
+void staged_is_full(const typename S::Backend& backend) {
+  if constexpr (S::is_ring && !S::Placement::is_staged &&
+                detail::takes_staged<typename S::Kernels, typename S::Backend>()) {
+    using Twin = Subject<StagedTwin<typename S::Plan>, typename S::Kind, typename S::Kernels,
+                         typename S::Backend>;
+    static_assert(Twin::is_staged);
+    ring_is_full<Twin>(backend);
+  }
+}
+
 /// Rows with a whole window, at other positions and so in other slots: the same bits. Shifts are
 /// whole tiles, for kernels cut keys there.
 template <class S>
@@ -87,7 +106,7 @@ void any_start(const typename S::Backend& backend) {
       const std::int64_t first = begin + S::window - 1;
       cache.append_span(0, prompt, begin, first + 3);
       typename S::Results results, from_zero;
-      cache.attend_into(results, {{0, &prompt, first, 3}});
+      cache.attend_into(results, {0, &prompt, first, 3});
       for (const auto& [p, row] : results) from_zero[p - begin] = row;
       ++covering()->schedules;
       return from_zero;
@@ -134,8 +153,9 @@ void who_sees_what(const typename S::Backend& backend) {
     };
     for (std::int64_t p = span.start.value; p < span.end().value; ++p) {
       for (const std::int64_t more : {0, 1, -1}) probe(p + more);
-      if (!S::has_window) continue;
-      for (const std::int64_t more : {0, 1, -1}) probe(p - S::window + more);
+      if constexpr (S::has_window) {
+        for (const std::int64_t more : {0, 1, -1}) probe(p - S::window + more);
+      }
     }
     const std::int64_t step = std::max<std::int64_t>(1, (end - begin) / dims);
     for (std::int64_t p = begin; p < end; p += step) probe(p);

@@ -14,10 +14,11 @@ namespace kvring::testing::conformance {
 /// Of one plan, with some kernels, on one back end.
 struct Coverage {
   int cases = 0;
-  long kinds = 0;                        // kinds of layer
-  long schedules = 0;                    // ways in which a prompt was appended, one row set each
-  long appended = 0, attended = 0;       // rows
-  long keys = 0;                         // seen by attended rows, all heads of a row as one
+  long kinds = 0;                   // kinds of layer
+  long plans = 0;                   // contexts and numbers of sequences whose bytes were counted
+  long schedules = 0;               // ways in which a prompt was appended
+  long appended = 0, attended = 0;  // rows
+  long keys = 0;                    // seen by attended rows, all heads of a row as one
   long as_bits = 0, with_reference = 0;  // elements compared
   long exact = 0;                        // elements that must be 0, or must not
   long bytes = 0;                        // of caches, compared
@@ -69,11 +70,12 @@ struct CoverageReport : doctest::IReporter {
   void test_run_end(const doctest::TestRunStats&) override {
     for (const auto& [name, c] : coverages()) {
       std::printf(
-          "conformance of %s: %d cases, %ld kinds of layer, %ld schedules; %ld rows appended, %ld "
+          "conformance of %s: %d cases, %ld kinds of layer, %ld plans, %ld schedules; %ld rows "
+          "appended, %ld "
           "attended, %ld keys in their sight; %ld elements compared as bits, %ld with the "
           "reference, %ld with 0; %ld bytes of caches; %ld refusals; %.1f s\n",
-          name.c_str(), c.cases, c.kinds, c.schedules, c.appended, c.attended, c.keys, c.as_bits,
-          c.with_reference, c.exact, c.bytes, c.refused, c.seconds);
+          name.c_str(), c.cases, c.kinds, c.plans, c.schedules, c.appended, c.attended, c.keys,
+          c.as_bits, c.with_reference, c.exact, c.bytes, c.refused, c.seconds);
     }
     std::fflush(stdout);
   }

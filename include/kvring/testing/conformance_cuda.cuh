@@ -22,6 +22,7 @@ inline const char* why_not<Cuda>() {
 /// rows of f32 and any shape.
 template <>
 struct LibraryKernelsOf<Cuda> {
+  static constexpr bool takes_staged = false;
   template <class View>
   static constexpr bool has_prefill() {
     using T = typename View::Element;

@@ -3,7 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
-#include <limits>
+#include <type_traits>
 
 #include "kvring/backend.hpp"
 #include "kvring/cache.hpp"
@@ -18,9 +18,10 @@ namespace kvring::testing::conformance {
 template <class BackendType>
 struct LibraryKernelsOf;
 
-/// One thread after the other, so that the suite needs neither Thrust nor OpenMP.
+/// On one thread, so that the suite needs neither Thrust nor OpenMP.
 template <>
 struct LibraryKernelsOf<Host> {
+  static constexpr bool takes_staged = true;
   template <class View>
   using Row = float;
 
@@ -74,6 +75,30 @@ struct RowOf<Kernels, BackendType, View> {
   using type = typename Kernels::template Row<BackendType, View>;
 };
 
+/// The host on one thread: for_each without Thrust.
+struct OneThread : Host {};
+template <class F>
+void for_each(const OneThread&, std::int64_t count, F f) {
+  for (std::int64_t i = 0; i < count; ++i) f(i);
+}
+
+/// What stages are opened and committed on, whoever's kernels attend.
+inline OneThread for_stages(const Host&) { return {}; }
+template <class BackendType>
+const BackendType& for_stages(const BackendType& backend) {
+  return backend;
+}
+
+template <class Kernels, class BackendType>
+constexpr bool takes_staged() {
+  if constexpr (std::is_base_of_v<LibraryKernels, Kernels>) {
+    return LibraryKernelsOf<BackendType>::takes_staged;
+  } else if constexpr (requires { Kernels::takes_staged; }) {
+    return Kernels::takes_staged;
+  } else {
+    return false;
+  }
+}
 template <class Kernels>
 constexpr bool gives_same_bits() {
   if constexpr (requires { Kernels::same_bits; }) return Kernels::same_bits;
@@ -98,6 +123,7 @@ using RowOf = typename detail::RowOf<Kernels, BackendType, View>::type;
 ///   template <class Backend, class View> using Row = ...;    // of q, k, v, out; else float
 ///   static constexpr bool same_bits = false;                 // its bits depend on the chunking:
 ///                                                            // compared within the tolerance
+///   static constexpr bool takes_staged = true;                // its View may be a StagedView
 ///   static constexpr std::int64_t most_positions = 1 << 30;  // it counts no further than this
 template <class K, class BackendType, class Policy, class Tile, class View>
 concept Kernels = requires(const BackendType& backend, View cache, Batch batch,

@@ -100,7 +100,7 @@ void poison(const typename S::Backend& backend) {
         c.fill_all_but(0, S::oldest_seen(piece.start), piece.start,
                        from_f32<T>(poisons[turn / 2 % 3]));
       }
-      c.attend_into(results, {piece});
+      c.attend_into(results, piece);
     });
     check_same<S>("with poison out of sight", prompt, results, right);
   }
@@ -145,7 +145,7 @@ void batch_neighbours(const typename S::Backend& backend) {
     GuardedCache<S> alone(backend, 1, slots);
     alone.append_span(0, *piece.prompt, 0, piece.start);
     alone.append({{0, piece.prompt, piece.start, piece.rows}});
-    alone.attend_into(right, {{0, piece.prompt, piece.start, piece.rows}});
+    alone.attend_into(right, {0, piece.prompt, piece.start, piece.rows});
     CAPTURE(piece.sequence);
     check_same<S>("in company", *piece.prompt, mine, right);
   }

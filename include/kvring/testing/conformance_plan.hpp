@@ -68,7 +68,7 @@ void fill_with_nan(const B& backend, View view, std::int64_t sequences) {
 template <class Plan, class CachesType, class F>
 void for_each_layer(CachesType& caches, F f) {
   for (std::int64_t layer = 0; layer < Plan::layers; ++layer) {
-    Plan::with_kind(Plan::kind_of[static_cast<std::size_t>(layer)], [&](auto kind) {
+    Plan::with_kind(Plan::kind_of[layer], [&](auto kind) {
       f(caches.template view<typename decltype(kind)::type>(layer), layer, kind);
     });
   }
@@ -104,6 +104,7 @@ void plan_is_allocator(const B& backend) {
   using T = typename Plan::Element;
   for (const std::int64_t context : contexts<Plan>()) {
     for (const std::int64_t sequences : {1, 3}) {
+      ++covering()->plans;
       CAPTURE(context);
       CAPTURE(sequences);
       detail::Books::State books;
@@ -128,14 +129,12 @@ void plan_is_allocator(const B& backend) {
           owners += Plan::owns_cache(layer);
           by_hand += Plan::owns_cache(layer) ? 2 * bytes : 0;
           if (!Plan::owns_cache(layer)) {
-            const auto donor =
-                caches.template view<Kind>(Plan::donor_of[static_cast<std::size_t>(layer)]);
+            const auto donor = caches.template view<Kind>(Plan::donor_of[layer]);
             CHECK(donor.k == view.k);
           }
         });
         CHECK(std::ssize(books.blocks) == owners);
         CHECK(by_hand == Plan::cache_bytes(context, sequences));
-        covering()->bytes += by_hand;
       }
       CHECK(books.bytes == 0);
       const std::int64_t bytes = Plan::cache_bytes(context, sequences);
@@ -151,57 +150,47 @@ void plan_is_allocator(const B& backend) {
   CHECK(taken == Plan::cache_bytes(Plan::key_tile, 2));
 }
 
-/// The plan's true layers with a short context: each appends rows of its own, those that read a
-/// donor append nothing. Then every layer attends: its own rows, or its donor's; and no byte of any
-/// cache is another.
+/// The plan's true layers with a short context: each that owns a cache appends rows of its own.
+/// Then every layer attends, to its own rows or to its donor's; and no byte of any cache changes.
 template <class Plan, class Kernels, Backend B>
 void layers_and_donors(const B& backend) {
-  const std::int64_t context = Plan::key_tile + 3;
-  const std::int64_t most = std::min(Plan::chunk, context);
-  Caches<Plan, B> caches(backend, context, 2);
-  // Of layers that own caches: the bytes, as appended.
-  std::vector<std::vector<typename Plan::Element>> bytes(static_cast<std::size_t>(Plan::layers));
+  using T = typename Plan::Element;
+  constexpr std::int64_t context = Plan::key_tile + 3, sequences = 2;
+  Caches<Plan, B> caches(backend, context, sequences);
   const auto contents = [&](auto view) {
-    std::vector<typename Plan::Element> all(
-        static_cast<std::size_t>(2 * 2 * view.slots * view.heads.kv_dim()));
-    backend.to_host(all.data(), view.k, all.size() * sizeof(all[0]));
+    std::vector<T> all(static_cast<std::size_t>(2 * sequences * view.slots * view.heads.kv_dim()));
+    backend.to_host(all.data(), view.k, all.size() * sizeof(T));
     return all;
   };
-  const auto with_subject = [&](auto f) {
+  // f(Subject, view, layer, the prompts of its cache's two sequences)
+  const auto for_each = [&](auto f) {
     detail::for_each_layer<Plan>(caches, [&](auto view, std::int64_t layer, auto kind) {
       using S = Subject<Plan, typename decltype(kind)::type, Kernels, B>;
-      const auto seed = static_cast<std::uint64_t>(Plan::donor_of[static_cast<std::size_t>(layer)]);
-      f(std::type_identity<S>{}, view, layer, typename S::Prompt{.seed = 100 + 2 * seed},
+      const auto seed = static_cast<std::uint64_t>(Plan::donor_of[layer]);
+      f(S{}, view, layer, typename S::Prompt{.seed = 100 + 2 * seed},
         typename S::Prompt{.seed = 101 + 2 * seed});
     });
   };
-  with_subject([&]<class S>(std::type_identity<S>, auto view, std::int64_t layer, const auto& one,
-                            const auto& two) {
+  for_each([&]<class S>(S, auto view, std::int64_t layer, const auto& one, const auto& two) {
     if (!Plan::owns_cache(layer)) return;
-    detail::fill_with_nan(backend, view, 2);
-    for (std::int64_t p = 0; p < context; p += most) {
-      const std::int64_t rows = std::min(most, context - p);
-      append<S>(backend, view, {{0, &one, p, rows}, {1, &two, p, rows}});
+    detail::fill_with_nan(backend, view, sequences);
+    for (const Span& span : in_chunks(context, smaller(S::chunk, S::in_place))) {
+      const std::int64_t begin = span.start.value;
+      append<S>(backend, view, {{0, &one, begin, span.rows}, {1, &two, begin, span.rows}});
     }
   });
-  with_subject([&](auto, auto view, std::int64_t layer, const auto&, const auto&) {
-    bytes[static_cast<std::size_t>(layer)] = contents(view);
-  });
-  with_subject([&]<class S>(std::type_identity<S>, auto view, std::int64_t layer, const auto& one,
-                            const auto& two) {
+  std::vector<std::vector<T>> bytes;  // of each layer's cache
+  for_each([&](auto, auto view, auto...) { bytes.push_back(contents(view)); });
+  for_each([&]<class S>(S, auto view, std::int64_t layer, const auto& one, const auto& two) {
     CAPTURE(layer);
-    typename S::Results results;
-    const typename S::Pieces last{{1, &two, context - 1, 1}};
-    attend_into<S>(results, backend, view, last);
-    check_with_reference<S>(two, results);
-    results.clear();
-    attend_into<S>(results, backend, view, {{0, &one, context - 2, 2}});
-    check_with_reference<S>(one, results);
-    const std::int64_t donor = Plan::donor_of[static_cast<std::size_t>(layer)];
-    CHECK(differing_bytes(contents(view), bytes[static_cast<std::size_t>(donor)]) == 0);
+    constexpr std::int64_t last = context - 1;
+    const auto rows = attend<S>(backend, view, {{1, &two, last, 1}, {0, &one, last, 1}});
+    const auto middle = rows.begin() + S::heads.q_dim();
+    check_with_reference<S>(two, {{last, {rows.begin(), middle}}});
+    check_with_reference<S>(one, {{last, {middle, rows.end()}}});
   });
-  // Nobody wrote into anybody else's.
-  with_subject([&](auto, auto view, std::int64_t layer, const auto&, const auto&) {
+  for_each([&](auto, auto view, std::int64_t layer, auto...) {
+    CAPTURE(layer);
     CHECK(differing_bytes(contents(view), bytes[static_cast<std::size_t>(layer)]) == 0);
   });
   ++covering()->schedules;

@@ -38,7 +38,7 @@ void check_refused(F f, std::initializer_list<std::int64_t> numbers) {
 template <class Plan>
 void legality() {
   struct Range {
-    std::int64_t slots, window;
+    std::int64_t slots, window, stage;
   };
   std::int64_t largest = Plan::chunk;
   const auto ranges_for = [&](std::int64_t context) {
@@ -46,8 +46,8 @@ void legality() {
     for (int kind = 0; kind < Plan::kinds; ++kind) {
       Plan::with_kind(kind, [&](auto of) {
         using Kind = typename decltype(of)::type;
-        ranges.push_back(
-            {Plan::template PlacementOf<Kind>::capacity(context), Kind::Policy::window});
+        ranges.push_back({Plan::template PlacementOf<Kind>::capacity(context), Kind::Policy::window,
+                          Plan::template PlacementOf<Kind>::is_staged ? Plan::chunk : 0});
       });
     }
     return ranges;
@@ -69,10 +69,12 @@ void legality() {
   };
   const auto check = [&](const Timeline<Plan>& now) {
     std::int64_t most = context - now.length();
+    const std::int64_t left = most;
     for (const Range& range : ranges) {
       if (range.window == unbounded) continue;
       const std::int64_t oldest = std::max<std::int64_t>(0, now.length() - (range.window - 1));
-      most = std::min(most, oldest + range.slots - now.length());
+      most = std::min(most,
+                      std::max(oldest + range.slots - now.length(), std::min(range.stage, left)));
     }
     CHECK(now.appendable() == std::max<std::int64_t>(0, most));
     CHECK(now.rewind_floor().value == floor_after(now.written()));
@@ -118,7 +120,7 @@ void rewinds(const typename S::Backend& backend) {
   const typename S::Prompt first{.seed = 31}, second{.seed = 32};
   const std::int64_t slots = slots_of<S>(), context = 3 * S::length;
   const std::int64_t longest = S::is_ring ? S::ring + S::window + 7 : S::length - 1;
-  LiveRange live(S::is_ring ? slots : context, S::window, context);
+  LiveRange live = S::live_range(S::is_ring ? slots : context, context);
   GuardedCache<S> cache(backend, 1, slots);
   for (const Span& span : in_chunks(longest, S::chunk)) live.append(span.rows);
   cache.append_span(0, first, 0, longest);
@@ -132,12 +134,12 @@ void rewinds(const typename S::Backend& backend) {
   const typename S::Pieces seen{{0, &second, floor, std::min<std::int64_t>(rows, 2)},
                                 {0, &second, floor + rows - 1, 1}};
   typename S::Results results, right;
-  cache.attend_into(results, seen);
+  for (const auto& piece : seen) cache.attend_into(results, piece);
 
   GuardedCache<S, typename S::FullView> full(backend, 1, floor + rows);
   full.append_span(0, first, 0, floor);
   full.append_span(0, second, floor, floor + rows);
-  full.attend_into(right, seen);
+  for (const auto& piece : seen) full.attend_into(right, piece);
   check_same<S>("after a rewind to the floor", second, results, right);
   ++covering()->schedules;
 }
@@ -154,11 +156,12 @@ void rejected_drafts(const typename S::Backend& backend) {
   const typename S::Results right = results_of<S>(clean, prompt, schedule, spans);
 
   const std::int64_t context = S::is_ring ? 3 * S::length : S::length;
-  LiveRange live(slots_of<S>(), S::window, context);
+  LiveRange live = S::live_range(slots_of<S>(), context);
   typename S::Results results;
   for (const Span& piece : schedule) {
     const bool attends = right.contains(piece.start.value);
-    const std::int64_t most = std::min({larger(1, S::Plan::rewind), S::chunk, live.appendable()});
+    const std::int64_t most =
+        std::min({larger(1, S::Plan::rewind), S::chunk, live.appendable_in_place()});
     if (attends) {
       live.append(most);
       cache.append({{0, &drafts, piece.start.value, most}});
@@ -166,7 +169,7 @@ void rejected_drafts(const typename S::Backend& backend) {
     }
     live.append(piece.rows);
     cache.append({{0, &prompt, piece.start.value, piece.rows}});
-    if (attends) cache.attend_into(results, {{0, &prompt, piece.start.value, 1}});
+    if (attends) cache.attend_into(results, {0, &prompt, piece.start.value, 1});
   }
   check_same<S>("after rejected drafts", prompt, results, right);
   ++covering()->schedules;

@@ -98,7 +98,7 @@ typename S::Results results_of(Cache& cache, const typename S::Prompt& prompt,
                                const Schedule& schedule, const std::vector<Span>& spans) {
   typename S::Results results;
   walk<S>(cache, prompt, schedule, spans,
-          [&](Cache& c, const auto& piece) { c.attend_into(results, {piece}); });
+          [&](Cache& c, const auto& piece) { c.attend_into(results, piece); });
   return results;
 }
 

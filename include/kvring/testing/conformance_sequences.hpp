@@ -13,17 +13,25 @@
 
 namespace kvring::testing::conformance {
 
-/// The plan's kinds, one layer of each: rings wrap in the memory of few layers.
-template <class PlanType>
-struct OneOfEach {
-  template <class List>
-  struct Model;
-  template <class... Kind>
-  struct Model<TypeList<Kind...>> {
-    using Layers = Hybrid<std::int64_t{sizeof...(Kind)}, Kind...>;
-  };
-  using type = Plan<Model<typename PlanType::Kinds>, typename PlanType::Element,
-                    Chunk<PlanType::chunk>, Rewind<PlanType::rewind>, KeyTile<PlanType::key_tile>>;
+/// One layer of each kind of a plan, so that rings wrap in the memory of few. Not staged: chunks
+/// are as long as every ring takes them in place.
+template <class PlanType, class Kinds = typename PlanType::Kinds>
+struct OneOfEach;
+template <class PlanType, class... Kind>
+struct OneOfEach<PlanType, TypeList<Kind...>> {
+  using Layers = Hybrid<std::int64_t{sizeof...(Kind)}, Kind...>;
+  static constexpr std::int64_t chunk = [] {
+    std::int64_t rows = PlanType::chunk;
+    const auto fit = [&]<class Placed>(std::type_identity<Placed>) {
+      if constexpr (Placed::is_ring) {
+        rows = smaller(rows, Placed::Storage::slots - (Placed::Policy::window - 1));
+      }
+    };
+    (fit(std::type_identity<typename PlanType::template PlacementOf<Kind>>{}), ...);
+    return rows;
+  }();
+  using type = Plan<OneOfEach, typename PlanType::Element, Chunk<chunk>, Rewind<PlanType::rewind>,
+                    KeyTile<PlanType::key_tile>>;
 };
 
 /// Caches of a plan, all NaN at first, whose sequences advance in all layers at once.

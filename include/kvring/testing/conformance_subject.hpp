@@ -16,6 +16,9 @@
 
 #include "kvring/buffer.hpp"
 #include "kvring/cache.hpp"
+#include "kvring/kernels/stage.hpp"
+#include "kvring/live_range.hpp"
+#include "kvring/stage_plan.hpp"
 #include "kvring/testing/compare.hpp"
 #include "kvring/testing/conformance_coverage.hpp"
 #include "kvring/testing/conformance_kernels.hpp"
@@ -48,7 +51,6 @@ struct Subject {
   static constexpr Heads heads = Kind::heads;
   static constexpr std::int64_t window = Policy::window;
   static constexpr std::int64_t tile = Plan::key_tile;
-  static constexpr std::int64_t chunk = Plan::chunk;
   static constexpr bool is_ring = Placement::is_ring;
   static constexpr bool has_window = window != unbounded;
   /// Slots of the ring; of a full cache, enough for what the cases do.
@@ -56,11 +58,21 @@ struct Subject {
     if constexpr (is_ring) return View::Storage::slots;
     return std::int64_t{0};
   }();
+  /// Rows that the ring takes before the first of them attends. More are staged, if the plan and
+  /// the kernels do that; without such kernels a staged plan is run in shorter chunks.
+  static constexpr std::int64_t in_place = is_ring ? ring - (window - 1) : unbounded;
+  static constexpr bool is_staged =
+      Placement::is_staged && detail::takes_staged<Kernels, Backend>();
+  static constexpr std::int64_t chunk = is_staged ? Plan::chunk : smaller(Plan::chunk, in_place);
   /// Positions that the cases go through.
-  static constexpr std::int64_t length =
-      is_ring ? 2 * ring + 2 : larger(chunk, has_window ? window : 0) + 2;
+  static constexpr std::int64_t length = is_ring ? 2 * (is_staged ? larger(ring, chunk) : ring) + 2
+                                                 : larger(chunk, has_window ? window : 0) + 2;
   static constexpr bool same_bits = detail::gives_same_bits<Kernels>();
 
+  /// The bookkeeping of a sequence in `slots` slots.
+  static LiveRange live_range(std::int64_t slots, std::int64_t context) {
+    return {slots, window, context, is_staged ? chunk : 0};
+  }
   static Scores scores() { return {.scale = 1 / std::sqrt(static_cast<float>(heads.dim))}; }
   static std::int64_t oldest_seen(std::int64_t position) {
     return has_window ? std::max<std::int64_t>(0, position - window + 1) : 0;
@@ -158,20 +170,8 @@ std::vector<typename S::Row> attend(const typename S::Backend& backend, View vie
   return out;
 }
 
-/// Adds the results of a piece's rows by position.
-template <class S, class View>
-void attend_into(typename S::Results& results, const typename S::Backend& backend, View view,
-                 const typename S::Pieces& pieces) {
-  const std::vector<typename S::Row> all = attend<S>(backend, view, pieces);
-  auto from = all.begin();
-  for (const auto& piece : pieces) {
-    for (std::int64_t i = 0; i < piece.rows; ++i, from += S::heads.q_dim()) {
-      results[piece.start + i].assign(from, from + S::heads.q_dim());
-    }
-  }
-}
-
-/// A cache for some sequences that begins as NaN, between guards of NaN.
+/// A cache for some sequences that begins as NaN, between guards of NaN; and a stage, if the plan
+/// has one, for what the last append brought.
 template <class S, class ViewType = typename S::View>
 class GuardedCache {
  public:
@@ -191,13 +191,27 @@ class GuardedCache {
     return {memory_.data() + guard * width, memory_.data() + half_ + guard * width, slots_};
   }
   void append(const typename S::Pieces& pieces) {
+    settle();
+    if constexpr (may_stage) {
+      for (const auto& piece : pieces) {
+        if (piece.rows > S::in_place) return append_staged(pieces);
+      }
+    }
     conformance::append<S>(backend_, view(), pieces);
   }
+  /// If the last append staged its rows, piece i must be of sequence i of that append.
   std::vector<typename S::Row> attend(const typename S::Pieces& pieces) {
+    if constexpr (may_stage) {
+      if (!fresh_.empty()) return conformance::attend<S>(backend_, staged_view(), pieces);
+    }
     return conformance::attend<S>(backend_, view(), pieces);
   }
-  void attend_into(typename S::Results& results, const typename S::Pieces& pieces) {
-    conformance::attend_into<S>(results, backend_, view(), pieces);
+  void attend_into(typename S::Results& results, const Piece<typename S::Prompt>& piece) {
+    const std::vector<typename S::Row> all = attend({piece});
+    for (std::int64_t i = 0; i < piece.rows; ++i) {
+      const auto from = all.begin() + i * S::heads.q_dim();
+      results[piece.start + i].assign(from, from + S::heads.q_dim());
+    }
   }
 
   /// Positions begin ... end - 1 of a prompt, at most `chunk` at a time.
@@ -209,7 +223,8 @@ class GuardedCache {
   }
 
   /// K with its guards, then V with its guards.
-  std::vector<T> contents() const {
+  std::vector<T> contents() {
+    settle();
     std::vector<T> all(static_cast<std::size_t>(2 * half_));
     backend_.to_host(all.data(), memory_.data(), memory_.bytes());
     return all;
@@ -238,9 +253,37 @@ class GuardedCache {
   }
 
  private:
+  static constexpr bool may_stage = S::is_staged && std::is_same_v<ViewType, typename S::View>;
+
+  auto staged_view() {
+    T* const k = stage_.data();
+    return StagedView<ViewType, S::tile>{view(), k, k + stage_.size() / 2,
+                                         Batch{fresh_there_.data(), std::ssize(fresh_),
+                                               fresh_.back().first_row + fresh_.back().rows}};
+  }
+  void append_staged(const typename S::Pieces& pieces) {
+    const detail::Launch launch(pieces);
+    fresh_ = launch.segments;
+    fresh_there_ = detail::to_backend(backend_, fresh_);
+    const std::int64_t rows = stage_rows(launch.rows, std::ssize(fresh_), S::tile);
+    stage_ = detail::to_backend(backend_, std::vector<T>(static_cast<std::size_t>(2 * rows * width),
+                                                         detail::not_a_number<T>()));
+    open_stage(detail::for_stages(backend_), staged_view());
+    conformance::append<S>(backend_, staged_view(), pieces);
+  }
+  /// Brings staged rows into the ring.
+  void settle() {
+    if constexpr (may_stage) {
+      if (!fresh_.empty()) commit_stage(detail::for_stages(backend_), staged_view());
+      fresh_.clear();
+    }
+  }
+
   typename S::Backend backend_;
   std::int64_t slots_, half_;
-  Buffer<T, typename S::Backend> memory_;
+  Buffer<T, typename S::Backend> memory_, stage_;
+  std::vector<Segment> fresh_;  // staged, and not yet in the ring
+  Buffer<Segment, typename S::Backend> fresh_there_;
 };
 
 template <class T>
