@@ -12,7 +12,9 @@ Checked:
            line, but for the lines left out and the numbers of lines and columns
   ladder   the block that follows <!-- tests/layout/ladder.txt --> is that file without its comments, on fewer lines
   paths    every path in backticks, and every link, leads to a file of this repository
-  length   no page is longer than 250 lines
+  length   no page is longer than 250 lines, and each page of docs/ begins with what its reader will be able to do
+  traps    docs/traps.md has a row for each of 38 traps: its test exists, on the back ends and for the element
+           types that the row says, or the case of tests/compile_fail that it names
   figures  tables and plots of docs/performance.md are what bench/report.py makes of bench/results
 
 Ends with one line: N passed, N failed, N skipped.
@@ -243,6 +245,81 @@ def check_lengths(tally):
         tally.judge(f"{name_of(page)}: {lines} lines", None if lines <= 250 else "more than 250")
 
 
+FIRST_WORDS = ("After this page you can ", "After this page you know ")
+
+
+def check_first_sentences(tally):
+    for page in PAGES[1:]:
+        lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.strip()]
+        tally.judge(f"{name_of(page)}: the page begins with what its reader will be able to do",
+                    None if len(lines) > 1 and lines[0].startswith("# ") and lines[1].startswith(FIRST_WORDS)
+                    else f"its first words are not `{FIRST_WORDS[0].strip()}`")
+
+
+# --- traps ----------------------------------------------------------------------------------------
+
+TRAPS = 38
+ELEMENTS = {"f32", "f16", "bf16"}
+# What a kernel of the GPU must be tested with, by the type that stands for it in the list of a test.
+GPU_ELEMENTS = {"mma": {"f16", "bf16"}, "wgmma": {"f16", "bf16"}, "decode": {"f16", "bf16"}, "simt": {"f32"},
+                "rows": ELEMENTS}
+
+
+def trap_tests():
+    """{number: (names, element types on the host, {back end of the GPU: element types})} of all tests."""
+    tests = {}
+    for path in [*(ROOT / "tests").glob("*/*_test.cpp"), *(ROOT / "tests").glob("*/*_test.cu")]:
+        for match in re.finditer(r'TEST_CASE(?:_TEMPLATE)?\(\s*"(device )?(trap_(\d\d)_\w+)"\s*(?:,\s*\w+\s*,([^{]*?))?\)\s*\{',
+                                 path.read_text(encoding="utf-8")):
+            names, host, gpu = tests.setdefault(int(match[3]), (set(), {}, {}))
+            names.add(match[2])
+            types = [word.strip() for word in (match[4] or "").split(",") if word.strip()]
+            if path.suffix == ".cpp":
+                host.setdefault(match[2], set()).update(types)
+                continue
+            for word in types:
+                kernel = re.fullmatch(r"(\w+)<(\w+)>", word)
+                end, element = (kernel[1].lower(), kernel[2]) if kernel else ("rows", word)
+                gpu.setdefault(end, set()).add(element)
+    return tests
+
+
+def wrong_with_trap(number, named, host, gpu, tests):
+    """Why a row of the table is not true, or None."""
+    cases = re.findall(r"`tests/compile_fail/(\w+)\.cpp`", named)
+    for case in cases:
+        if not (CASES / f"{case}.cpp").exists():
+            return f"tests/compile_fail/{case}.cpp does not exist"
+    name = re.search(r"`(trap_(\d\d)_\w+)`", named)
+    if not name:
+        return None if cases and not host and not gpu else "it names neither a test nor a case that proves it cannot occur"
+    names, on_host, on_gpu = tests.get(number, (set(), {}, {}))
+    if int(name[2]) != number or name[1] not in names:
+        return f"there is no test {name[1]}"
+    if set(host) != on_host.get(name[1], set()):
+        return f"host {sorted(host)} in the row, {sorted(on_host.get(name[1], set()))} in the test"
+    if set(gpu) != set(on_gpu):
+        return f"GPU {sorted(gpu)} in the row, {sorted(on_gpu)} in the tests"
+    for end, elements in on_gpu.items():
+        if elements != GPU_ELEMENTS.get(end):
+            return f"{end} is tested with {sorted(elements)}, not {sorted(GPU_ELEMENTS.get(end, []))}"
+    return None
+
+
+def check_traps(tally):
+    tests = trap_tests()
+    numbers = []
+    for line in (ROOT / "docs" / "traps.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 6 or not cells[0].isdigit():
+            continue
+        numbers.append(int(cells[0]))
+        host, gpu = ([word for word in cell.split() if word != "–"] for cell in cells[4:])
+        tally.judge(f"docs/traps.md: trap {cells[0]}", wrong_with_trap(numbers[-1], cells[3], host, gpu, tests))
+    tally.judge(f"docs/traps.md has a row for each of {TRAPS} traps",
+                difference(sorted(range(1, TRAPS + 1)), sorted(numbers)))
+
+
 def check_figures(tally):
     if not list((ROOT / "bench" / "results").glob("device-*.json")):
         tally.skip("figures of docs/performance.md", "no results of bench/device.sh")
@@ -261,6 +338,8 @@ def main():
     check_ladder(tally)
     check_paths(tally)
     check_lengths(tally)
+    check_first_sentences(tally)
+    check_traps(tally)
     check_figures(tally)
     check_blocks(tally, 0 if options.no_compile else max(1, options.jobs))
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
