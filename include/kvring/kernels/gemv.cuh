@@ -114,7 +114,7 @@ struct GemvKernel {
 
   // What makes x needs registers too. Two blocks that have requested ten runs a lane keep 80 KB on
   // their way, more than the memory needs to be busy.
-  static constexpr int threads = 256, blocks_per_sm = Input::staged || held * runs > 8 ? 2 : 3;
+  static constexpr int threads = 256, blocks_per_sm = Input::adds || held * runs > 8 ? 2 : 3;
   static constexpr int warps = threads / 32;
   static constexpr int most_rows = 32;
   using Row = detail::RowOfBlock<threads, static_cast<int>(ceil_div(In, 4 * threads))>;
@@ -152,11 +152,10 @@ struct GemvKernel {
       for (int index = 0; index < results * members; index += held) {
 #pragma unroll 1
         for (int part = 0; part < slices; ++part) {
-          int nothing = 0;
-          arch::forget(nothing);  // or x would be kept in registers from one result to the next
+#pragma unroll 1
           for (int row = 0; row < rows; ++row) {
             float sums[held];
-            add_up(w, x + row * In + nothing, part, lane, sums);
+            add_up(w, x + row * In, part, lane, sums);
 #pragma unroll
             for (int h = 0; h < held; ++h) {
               float& total = totals[index + h];
@@ -240,6 +239,9 @@ struct GemvKernel {
 
   __device__ static void add_up(uint4 (&w)[held][runs], const T* x, int slice, int lane,
                                 float (&sums)[held]) {
+    // Runs of x are read as they are needed: known to be inside, all would be read first.
+    int end = row_runs;
+    arch::forget(end);
     float parts[held][4];
 #pragma unroll
     for (int h = 0; h < held; ++h) parts[h][0] = parts[h][1] = parts[h][2] = parts[h][3] = 0;
@@ -247,7 +249,7 @@ struct GemvKernel {
     for (int n = 0; n < runs; ++n) {
       const int at = (slice * runs + n) * 32 + lane;
       float values[run] = {};
-      if (at < row_runs) detail::load(values, x + at * run);
+      if (at < end) detail::load(values, x + at * run);
 #pragma unroll
       for (int h = 0; h < held; ++h) {
         arch::forget(w[h][n]);  // or all of them would be widened before the first row
