@@ -7,7 +7,9 @@ Checked:
   rules    docs/checks.md and checks.hpp list the same rules, in the same order, with the same messages;
            each rule has a case in tests/compile_fail that bears its name, and the page names every case
   blocks   every block ```cpp compiles with g++ -std=c++20 -fsyntax-only -I include; a block that is
-           only a part of a program says so: ```cpp fragment
+           only a part of a program follows <!-- after block N -->, the N-th of its page, or says that it is
+           no program: ```cpp fragment
+  excerpts every block that follows <!-- from FILE --> is lines of that file, in their order, but for `...`
   reports  every block that follows <!-- compiled from FILE with FLAGS --> is what g++ prints, line by
            line, but for the lines left out and the numbers of lines and columns
   ladder   the block that follows <!-- tests/layout/ladder.txt --> is that file without its comments, on fewer lines
@@ -15,6 +17,7 @@ Checked:
   length   no page is longer than 250 lines, and each page of docs/ begins with what its reader will be able to do
   traps    docs/traps.md has a row for each of 38 traps: its test exists, on the back ends and for the element
            types that the row says, or the case of tests/compile_fail that it names
+  pictures those of docs/pictures are what its draw.py makes of the library's numbers
   figures  tables and plots of docs/performance.md are what bench/report.py makes of bench/results
 
 Ends with one line: N passed, N failed, N skipped.
@@ -157,6 +160,18 @@ def without_positions(line):
     return re.sub(r":\d+:\d+:", ":", line).strip()
 
 
+def strays(shown, file):
+    """The first line of an excerpt that its file does not have, in this order, or None."""
+    lines, at = [line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()], 0
+    for line in (line.strip() for line in shown.splitlines()):
+        if not line or line == "...":
+            continue
+        if line not in lines[at:]:
+            return line
+        at = lines.index(line, at) + 1
+    return None
+
+
 def compile_block(item):
     page, line, text = item
     code, report = run([*COMPILER, "-x", "c++", "-"], text)
@@ -182,7 +197,18 @@ def compare_report(item):
 def check_blocks(tally, jobs):
     programs, reports, fragments = [], [], 0
     for page in PAGES:
+        of_page = []
         for line, info, before, text in blocks(page):
+            if info == "cpp":
+                of_page.append(text)
+            after = re.fullmatch(r"<!-- after block (\d+) -->", before)
+            if after:
+                text = of_page[int(after[1]) - 1] + "\n" + text
+            excerpt = re.fullmatch(r"<!-- from (\S+) -->", before)
+            if excerpt:
+                stray = strays(text, excerpt[1])
+                tally.judge(f"{name_of(page)}:{line}: an excerpt of {excerpt[1]}",
+                            None if stray is None else f"that file has no such line, or earlier: `{stray}`")
             if info == "never closed":
                 tally.judge(f"{name_of(page)}:{line}: the block ends", "it does not")
             elif info == "cpp":
@@ -193,7 +219,7 @@ def check_blocks(tally, jobs):
             if made:
                 reports.append((page, line, made[2], made[1], text))
     tally.judge("there are blocks to compile", None if programs and reports else "there are none")
-    tally.judge("fragments are few", None if fragments <= 3 else f"{fragments} of them")
+    tally.judge("every block of C++ is compiled", None if fragments == 0 else f"{fragments} of them")
     if jobs == 0 or not shutil.which(COMPILER[0]):
         tally.skip(f"{len(programs)} blocks and {len(reports)} reports",
                    "--no-compile" if jobs == 0 else f"no {COMPILER[0]} here")
@@ -320,6 +346,14 @@ def check_traps(tally):
                 difference(sorted(range(1, TRAPS + 1)), sorted(numbers)))
 
 
+def check_pictures(tally, compiles):
+    if not compiles or not shutil.which(COMPILER[0]):
+        tally.skip("docs/pictures", "--no-compile" if not compiles else f"no {COMPILER[0]} here")
+        return
+    code, report = run([sys.executable, "docs/pictures/draw.py", "--check"])
+    tally.judge("docs/pictures are what draw.py makes", report.strip() or "it fails" if code else None)
+
+
 def check_figures(tally):
     if not list((ROOT / "bench" / "results").glob("device-*.json")):
         tally.skip("figures of docs/performance.md", "no results of bench/device.sh")
@@ -341,6 +375,7 @@ def main():
     check_first_sentences(tally)
     check_traps(tally)
     check_figures(tally)
+    check_pictures(tally, not options.no_compile)
     check_blocks(tally, 0 if options.no_compile else max(1, options.jobs))
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped")
     sys.exit(1 if tally.failed or not tally.passed else 0)
