@@ -38,6 +38,7 @@ struct CacheView {
   T* v;  // [sequences, slots, kv_heads, head_dim]
   std::int64_t slots;
 
+  KVRING_HD std::int64_t cache_slots() const { return slots; }
   /// Elements before the row of a position.
   KVRING_HD std::int64_t row(std::int64_t sequence, Position p) const {
     return (sequence * slots + Storage::slot(p, slots).value) * heads.kv_dim();

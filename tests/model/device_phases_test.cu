@@ -18,6 +18,9 @@ struct FullModel : Model {
 
 using RingPlan = Plan<Model, bf16, Chunk<64>, Rewind<16>>;
 using FullPlan = Plan<FullModel, bf16, Chunk<512>, Rewind<16>>;
+template <class M>
+using StagedPlan = Plan<M, bf16, StagedChunk<256>, Rewind<16>>;
+static_assert(StagedPlan<Model>::ring_slots<0>() == 64);
 static_assert(RingPlan::ring_slots<0>() == 128);
 
 struct Fixture {
@@ -57,6 +60,46 @@ TEST_CASE("device decoder: ring or full, any chunk, any start: the same bits") {
   CHECK(same_bits(logits, std::span(expected).last(vocabulary)));
   CHECK(refusal([&] { decoder.logits(last - 1, logits.data()); }).find("were asked for") !=
         std::string::npos);
+}
+
+TEST_CASE("device decoder: staged, with headroom or full: the same bits, and the same tokens") {
+  if (no_gpu("device decoder: staged")) return;
+  const Fixture f;
+  CudaDecoder<FullPlan> whole(f.gpu, f.full.weights, 1024);
+  const std::vector<float> expected = all_logits(whole, 0, f.ids);
+  const std::vector<std::int32_t> text = whole.generate(3, 150);
+  for (const std::int64_t chunk : {256, 255, 60, 53, 7}) {  // 53 rows and fewer fit in place
+    CAPTURE(chunk);
+    CudaDecoder<StagedPlan<Model>> decoder(f.gpu, f.tiny.weights, 1024, 1, chunk);
+    CHECK(same_bits(all_logits(decoder, 0, f.ids), expected));
+    CHECK(decoder.generate(3, 150) == text);
+  }
+  // Only the last row is wanted, or none; then a rewind as deep as the plan allows.
+  CudaDecoder<StagedPlan<Model>> decoder(f.gpu, f.tiny.weights, 1024, 2);
+  std::int64_t last = 0;
+  prefill(decoder, 1, f.ids, Wanted::last, [&](Span span) { last = span.rows - 1; });
+  std::vector<float> logits(vocabulary);
+  decoder.logits(last, logits.data());
+  CHECK(same_bits(logits, std::span(expected).last(vocabulary)));
+  prefill(decoder, 0, std::span(f.ids).first(500), Wanted::none, [](Span) {});
+  decoder.timeline(0).rewind_to({484});
+  prefill(decoder, 0, std::span(f.ids).subspan(484), Wanted::last,
+          [&](Span span) { last = span.rows - 1; });
+  decoder.logits(last, logits.data());
+  CHECK(same_bits(logits, std::span(expected).last(vocabulary)));
+}
+
+TEST_CASE("device decoder: staged rows that other layers read") {
+  if (no_gpu("device decoder: staged rows that other layers read")) return;
+  const Stream stream;
+  const TinyOnGpu<TinyGemma4E, bf16> tiny(stream.backend(), "gemma4-e");
+  const std::vector<std::int32_t> ids = seed_tokens(600, 128);
+  CudaDecoder<Plan<TinyGemma4E, bf16, Chunk<256>, Rewind<16>>> headroom(stream.backend(),
+                                                                        tiny.weights, 1024);
+  const std::vector<float> expected = all_logits(headroom, 0, ids);
+  CudaDecoder<StagedPlan<TinyGemma4E>> staged(stream.backend(), tiny.weights, 1024);
+  CHECK(same_bits(all_logits(staged, 0, ids), expected));
+  CHECK(staged.generate(3, 100) == headroom.generate(3, 100));
 }
 
 TEST_CASE("device decoder: logits of many rows at once have the bits of single ones") {
@@ -249,19 +292,21 @@ TEST_CASE("device decoder: scratch and caches are what the plan says") {
     return static_cast<std::int64_t>(bytes);
   };
   const std::int64_t before = used();
-  {
-    CudaDecoder<RingPlan> decoder(f.gpu, f.tiny.weights, 4096, 2);
-    const std::int64_t wanted =
-        RingPlan::cache_bytes(4096, 2) + CudaDecoder<RingPlan>::scratch_bytes(4096, 2);
+  const auto check = [&]<class P>(std::type_identity<P>) {
+    CudaDecoder<P> decoder(f.gpu, f.tiny.weights, 4096, 2);
+    const std::int64_t wanted = P::cache_bytes(4096, 2) + CudaDecoder<P>::scratch_bytes(4096, 2);
     const std::int64_t taken = used() - before;
     CHECK(taken >= wanted);
-    CHECK(taken <= wanted + (RingPlan::layers + 3) * (std::int64_t{2} << 20));
+    CHECK(taken <= wanted + (P::layers + 4) * (std::int64_t{2} << 20));
     all_logits(decoder, 0, f.ids);
     decoder.step(std::vector<std::int32_t>{1, 2});
     decoder.step();
     decoder.step();
     CHECK(used() - before == taken);
-  }
+  };
+  check(std::type_identity<RingPlan>{});
+  CHECK(used() == before);
+  check(std::type_identity<StagedPlan<Model>>{});
   CHECK(used() == before);
 }
 

@@ -102,10 +102,11 @@ struct AppendFusedKernel {
       detail::load(cosines[h], angles);
       detail::load(sines[h], angles + half);
     }
-    std::int64_t to_cache = 0;  // elements before the row of this position
+    KvPointers<T> to_cache{};  // the row of this position
     if (is_here && !is_q) {
       const Segment& segment = params.batch.segment_of(row);
-      to_cache = params.cache.row(segment.sequence, Batch::position(segment, row));
+      to_cache = params.cache.template of_segment<1>(params.batch.index_of(segment))
+                     .rows(segment.sequence, Batch::position(segment, row));
     }
 
     float squares = 0;
@@ -122,7 +123,7 @@ struct AppendFusedKernel {
 
     const int kv_head = head - static_cast<int>(is_v ? heads.q + heads.kv : heads.q);
     if (is_v || (!is_q && task.value_from_key)) {
-      T* to = params.cache.v + to_cache + kv_head * dim;
+      T* to = to_cache.v + kv_head * dim;
       const float value_scale = task.v_norm ? scale : 1.0f;
 #pragma unroll
       for (int h = 0; h < held; ++h) {
@@ -133,8 +134,7 @@ struct AppendFusedKernel {
       if (is_v) return;
     }
     const float* weight = is_q ? task.q_norm : task.k_norm;
-    T* to = is_q ? task.q + row * heads.q_dim() + head * dim
-                 : params.cache.k + to_cache + kv_head * dim;
+    T* to = is_q ? task.q + row * heads.q_dim() + head * dim : to_cache.k + kv_head * dim;
 #pragma unroll
     for (int h = 0; h < held; ++h) {
       if (!inside[h]) continue;

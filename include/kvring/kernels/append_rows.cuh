@@ -51,8 +51,9 @@ struct AppendRowsKernel {
       if (i < width) detail::load(values[n], from + i);
     }
     const Segment& segment = params.batch.segment_of(row);
-    T* to = (is_v ? params.cache.v : params.cache.k) +
-            params.cache.row(segment.sequence, Batch::position(segment, row));
+    const Position p = Batch::position(segment, row);
+    const auto& view = params.cache.template of_segment<1>(params.batch.index_of(segment));
+    T* to = (is_v ? view.base(p).v : view.base(p).k) + view.row(segment.sequence, p);
 #pragma unroll
     for (int n = 0; n < at_once; ++n) {
       const std::int64_t i = first + n * step;

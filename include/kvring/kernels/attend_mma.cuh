@@ -40,7 +40,7 @@ struct AttendMma {
     const int begin = static_cast<int>(tile - tiles.first_of(s)) * shape.rows;
     if (begin >= all) return;
     Block block(shared, params.score);
-    block.attend(params.cache,
+    block.attend(params.cache, s,
                  {.sequence = segment.sequence,
                   .start = segment.start,
                   .first_row = static_cast<int>(segment.first_row),
@@ -69,8 +69,8 @@ void attend_mma(const Cuda& backend, Policy, View cache, Batch batch,
     static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::shape.keys>>);
   }
   constexpr std::int64_t most_slots = std::numeric_limits<int>::max();
-  require(cache.slots <= most_slots, "a cache of ", cache.slots, " slots: attend_mma counts up to ",
-          most_slots);
+  require(cache.cache_slots() <= most_slots, "a cache of ", cache.cache_slots(),
+          " slots: attend_mma counts up to ", most_slots);
   require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
   const RowTiles tiles{batch, Kernel::Block::group, Kernel::shape.rows};
   launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(tiles.count() * View::heads.kv)},

@@ -13,6 +13,7 @@
 #include "kvring/kernels/launch_kernel.cuh"
 #include "kvring/kernels/row_tiles.hpp"
 #include "kvring/kernels/simt_tile.cuh"
+#include "kvring/kernels/tile_walk.cuh"
 #include "kvring/kernels/tiles.hpp"
 #include "kvring/kernels/vectors.cuh"
 
@@ -48,6 +49,7 @@ struct AttendSimt {
     const std::int64_t left = segment.rows * group - begin;
     if (left <= 0) return;
     const Work work{.segment = segment,
+                    .index = s,
                     .begin = begin,
                     .rows = static_cast<int>(smaller(left, shape.rows)),
                     .kv_head = static_cast<int>(blockIdx.x) % kv_heads};
@@ -62,6 +64,7 @@ struct AttendSimt {
  private:
   struct Work {
     Segment segment;
+    std::int64_t index;  // of the segment
     std::int64_t begin;  // first packed row, of the segment's: row * group + head of the group
     int rows;            // of them, at least 1
     int kv_head;
@@ -87,10 +90,9 @@ struct AttendSimt {
     const KeyRange tiles = visible_tiles<Policy, keys>(first, last);
     const KeyRange seen{visible_keys<Policy>(first).begin, visible_keys<Policy>(last).end};
     const Position all_see_from = visible_keys<Policy>(last).begin;
-    const std::int64_t slots = params.cache.slots;
-    const std::int64_t sequence =
-        work.segment.sequence * slots * heads.kv_dim() + work.kv_head * dim;
-    std::int64_t slot = View::Storage::slot(tiles.begin, slots).value;
+    const auto& view = params.cache.template of_segment<keys>(work.index);
+    TileWalk<std::remove_cvref_t<decltype(view)>, std::int64_t> walk;
+    walk.begin(view, work.segment.sequence, work.kv_head, tiles.begin);
 
     float m[Rows], l[Rows], sums[Rows][Tile::column_steps][4] = {};
 #pragma unroll
@@ -102,14 +104,14 @@ struct AttendSimt {
     }
 
     copy_queries<Rows>(shared.q, params.q, work);
-    Tile::template copy_keys<Tile::key_pitch>(shared.k, params.cache.k + sequence, slot, slots,
+    Tile::template copy_keys<Tile::key_pitch>(shared.k, walk.k(), walk.slot(), walk.slots(),
                                               within_tile(seen, tiles.begin, keys));
     arch::commit_copies();
     for (Position tile = tiles.begin; tile < tiles.end; tile = tile + keys) {
       // K is here, and nobody reads V any more.
       arch::wait_for_copies<0>();
       __syncthreads();
-      Tile::template copy_keys<dim>(shared.v, params.cache.v + sequence, slot, slots,
+      Tile::template copy_keys<dim>(shared.v, walk.v(), walk.slot(), walk.slots(),
                                     within_tile(seen, tile, keys));
       arch::commit_copies();
 
@@ -123,9 +125,8 @@ struct AttendSimt {
       arch::wait_for_copies<0>();
       __syncthreads();
       if (tile + keys < tiles.end) {
-        slot += keys;
-        if (slot >= slots) slot %= slots;
-        Tile::template copy_keys<Tile::key_pitch>(shared.k, params.cache.k + sequence, slot, slots,
+        walk.advance(keys);
+        Tile::template copy_keys<Tile::key_pitch>(shared.k, walk.k(), walk.slot(), walk.slots(),
                                                   within_tile(seen, tile + keys, keys));
       }
       arch::commit_copies();

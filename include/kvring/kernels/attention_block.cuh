@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "kvring/arch/copy_async.cuh"
 #include "kvring/arch/mma.cuh"
@@ -14,6 +16,7 @@
 #include "kvring/kernels/attention_products.cuh"
 #include "kvring/kernels/attention_scores.cuh"
 #include "kvring/kernels/softmax_cuda.cuh"
+#include "kvring/kernels/tile_walk.cuh"
 #include "kvring/kernels/tiles.hpp"
 
 namespace kvring {
@@ -42,9 +45,9 @@ class AttentionBlock {
       : shared_(shared), score_(score), place_(Place::of_this_thread()) {}
 
   /// Attends over the tiles whose index is `part` modulo `parts`. `parts` > 1 splits the keys of a
-  /// row into sums that a caller combines.
-  __device__ void attend(const View& cache, const PackedRows& packed, const T* q, int part,
-                         int parts) {
+  /// row into sums that a caller combines. `segment`: the number of the rows' segment.
+  __device__ void attend(const View& cache, std::int64_t segment, const PackedRows& packed,
+                         const T* q, int part, int parts) {
     if (threadIdx.x == 0) shared_.packed = packed;
     begin_softmax(packed, part);
     const Position first = packed.start + packed.begin / group;
@@ -60,18 +63,12 @@ class AttentionBlock {
     at_.begin = static_cast<int>(larger(0, Policy::first_visible(first) - origin));
     if (at_.last < 0) return;
 
-    const std::int64_t sequence =
-        packed.sequence * cache.slots * heads.kv_dim() + packed.kv_head * heads.dim;
-    k_ = cache.k + sequence;
-    v_ = cache.v + sequence;
-    slots_ = static_cast<int>(cache.slots);
-    // One modulo for all tiles: a ring of whole tiles has none across its wrap.
-    int slot = static_cast<int>(View::Storage::slot(origin, slots_).value);
+    tiles_.begin(cache.template of_segment<keys>(segment), packed.sequence, packed.kv_head, origin);
     const int stride = parts * keys;
-    load_tile(shared_.k, k_, 0, slot);
+    load_tile(shared_.k, tiles_.k(), 0);
     Copies::queries(shared_, packed, q);
     arch::commit_copies();
-    load_tile(shared_.v, v_, 0, slot);
+    load_tile(shared_.v, tiles_.v(), 0);
     arch::commit_copies();
     arch::wait_for_copies<1>();
     __syncthreads();  // K and Q are here
@@ -87,15 +84,15 @@ class AttentionBlock {
       tile += stride;
       const bool more = tile <= at_.last;
       if (more) {
-        slot = advance(slot, stride);
-        load_tile(shared_.k, k_, tile, slot);
+        tiles_.advance(stride);
+        load_tile(shared_.k, tiles_.k(), tile);
         arch::commit_copies();
       }
       Products::sums(shared_, place_, p, out_);
       if (!more) break;
       arch::wait_for_copies<0>();
       __syncthreads();  // K is here, and nobody reads V or P any more
-      load_tile(shared_.v, v_, tile, slot);
+      load_tile(shared_.v, tiles_.v(), tile);
       arch::commit_copies();
     }
   }
@@ -213,15 +210,6 @@ class AttentionBlock {
   static constexpr int key_tiles = Layout::key_tiles;
   static constexpr int column_tiles = Layout::column_tiles;
 
-  __device__ int advance(int slot, int stride) const {
-    slot += stride;
-    if constexpr (View::Storage::is_ring) {
-      // A split's stride may go round more than once, but only in a ring of few tiles.
-      while (slot >= slots_) slot -= slots_;
-    }
-    return slot;
-  }
-
   /// The sink is one part's: a score without a value, counted before the first key.
   __device__ void begin_softmax(const PackedRows& packed, int part) {
 #pragma unroll
@@ -247,8 +235,8 @@ class AttentionBlock {
   /// Brings the rows of a tile that some query of the block sees; what lies outside is zeroed, so
   /// that neither a stale row nor NaN of an empty slot takes part: P is 0 there, and 0 * NaN is
   /// NaN.
-  __device__ void load_tile(unsigned char* tile, const T* rows_of_head, int at, int slot) const {
-    const T* from = rows_of_head + std::int64_t{slot} * heads.kv_dim();
+  __device__ void load_tile(unsigned char* tile, const T* rows_of_head, int at) const {
+    const T* from = rows_of_head + std::int64_t{tiles_.slot()} * heads.kv_dim();
     const int begin = at_.begin - at, end = at_.last + 1 - at;
     if (begin <= 0 && end >= keys) {
       Copies::template rows_of_tile<true>(tile, from, 0, keys);
@@ -365,10 +353,9 @@ class AttentionBlock {
   SharedStorage& shared_;
   Scores score_;
   Place place_;
-  int slots_ = 0;
-  const T* k_ = nullptr;  // [slots, kv_heads, head_dim] of the sequence, from this kv head on
-  const T* v_ = nullptr;
-
+  using SegmentView =
+      std::remove_cvref_t<decltype(std::declval<View>().template of_segment<keys>(0))>;
+  TileWalk<SegmentView, int> tiles_;
   BlockPositions at_;
 
   float out_[m_tiles][column_tiles][4];

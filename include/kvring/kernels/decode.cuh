@@ -100,7 +100,7 @@ struct AttendDecode {
     const int parts = parts_in_cluster > 1 ? parts_in_cluster : static_cast<int>(gridDim.x);
     if (begin >= all) return;  // as do all parts of a cluster
     Block block(shared.block, params.score);
-    block.attend(params.cache,
+    block.attend(params.cache, blockIdx.z / params.row_tiles,
                  {.sequence = segment.sequence,
                   .start = segment.start,
                   .first_row = static_cast<int>(segment.first_row),
@@ -291,8 +291,9 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
     constexpr int keys = decode_shape(heads.dim, rows, compiled_arch()).keys;
     static_assert(check::all<check::RingIsWholeTiles<Storage::slots, keys>>);
   }
-  require(cache.slots <= std::numeric_limits<int>::max(), "a cache of ", cache.slots,
-          " slots: attend_decode counts up to ", std::numeric_limits<int>::max());
+  require(cache.cache_slots() <= std::numeric_limits<int>::max(), "a cache of ",
+          cache.cache_slots(), " slots: attend_decode counts up to ",
+          std::numeric_limits<int>::max());
   require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
   require(plan.parts >= 1 && plan.parts <= CombineParts<T, heads>::most_parts,
           "decode attention in ", plan.parts, " parts; 1 to ", CombineParts<T, heads>::most_parts,

@@ -9,21 +9,22 @@
 
 namespace kvring {
 
-/// A row, or a piece of one, from a place of one sequence to another.
-template <std::int64_t Values, class T>
-KVRING_HD void copy_kv(KvPointers<T> to, KvPointers<T> from, std::int64_t first) {
-  for (std::int64_t i = first; i < first + Values; ++i) {
-    to.k[i] = from.k[i];
-    to.v[i] = from.v[i];
+/// A row of K or V at once.
+template <class View>
+struct CopyRow {
+  using T = typename View::Element;
+  static constexpr std::int64_t values = View::heads.kv_dim();
+  KVRING_HD static void copy(T* to, const T* from) {
+    for (std::int64_t i = 0; i < values; ++i) to[i] = from[i];
   }
-}
+};
 
 /// The rows of a segment's first tile that are before the segment, from the ring to the stage. What
-/// no row sees among them may be anything, and is copied as it is. A call copies `Values` values.
-template <class View, std::int64_t Values>
+/// no row sees among them may be anything, and is copied as it is. A call copies a piece of a row.
+template <class View, class Piece>
 struct OpenStage {
   static constexpr std::int64_t most_rows = View::tile - 1;  // of a segment
-  static constexpr std::int64_t pieces = View::heads.kv_dim() / Values;
+  static constexpr std::int64_t pieces = View::heads.kv_dim() / Piece::values;
   View view;
 
   std::int64_t calls() const { return view.fresh.count * most_rows * pieces; }
@@ -34,15 +35,17 @@ struct OpenStage {
     const auto staged = view.template of_segment<View::tile>(index);
     const Position p = staged.staged_from + row;
     if (p >= segment.start) return;
-    copy_kv<Values>(staged.rows(segment.sequence, p), view.ring.rows(segment.sequence, p),
-                    i % pieces * Values);
+    const auto from = view.ring.rows(segment.sequence, p) + i % pieces * Piece::values;
+    const auto to = staged.rows(segment.sequence, p) + i % pieces * Piece::values;
+    Piece::copy(to.k, from.k);
+    Piece::copy(to.v, from.v);
   }
 };
 
 /// The newest rows of each segment, no more than the ring has slots, from the stage to their slots.
-template <class View, std::int64_t Values>
+template <class View, class Piece>
 struct CommitStage {
-  static constexpr std::int64_t pieces = View::heads.kv_dim() / Values;
+  static constexpr std::int64_t pieces = View::heads.kv_dim() / Piece::values;
   View view;
 
   std::int64_t calls() const { return view.fresh.rows * pieces; }
@@ -53,15 +56,17 @@ struct CommitStage {
     if (row < segment.first_row + segment.rows - view.ring.slots) return;
     const Position p = Batch::position(segment, row);
     const auto staged = view.template of_segment<View::tile>(&segment - view.fresh.segments);
-    copy_kv<Values>(view.ring.rows(segment.sequence, p), staged.rows(segment.sequence, p),
-                    i % pieces * Values);
+    const auto from = staged.rows(segment.sequence, p) + i % pieces * Piece::values;
+    const auto to = view.ring.rows(segment.sequence, p) + i % pieces * Piece::values;
+    Piece::copy(to.k, from.k);
+    Piece::copy(to.v, from.v);
   }
 };
 
 /// Before the rows of view.fresh are appended to the view, or after.
 template <class Backend, class View>
 void open_stage(const Backend& backend, View view) {
-  const OpenStage<View, View::heads.kv_dim()> task{view};
+  const OpenStage<View, CopyRow<View>> task{view};
   if (task.calls() > 0) for_each(backend, task.calls(), task);
 }
 
@@ -69,7 +74,7 @@ void open_stage(const Backend& backend, View view) {
 /// rows been appended to it.
 template <class Backend, class View>
 void commit_stage(const Backend& backend, View view) {
-  const CommitStage<View, View::heads.kv_dim()> task{view};
+  const CommitStage<View, CopyRow<View>> task{view};
   for_each(backend, task.calls(), task);
 }
 

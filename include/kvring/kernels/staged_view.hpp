@@ -47,6 +47,7 @@ struct StagedView {
   Element* v;   // the same
   Batch fresh;  // what is staged, with segments in the memory of the back end
 
+  KVRING_HD std::int64_t cache_slots() const { return ring.slots; }
   template <std::int64_t KernelTile>
   KVRING_HD StagedSegment<RingView> of_segment(std::int64_t index) const {
     static_assert(check::all<check::StageIsWholeTiles<Tile, KernelTile>>);

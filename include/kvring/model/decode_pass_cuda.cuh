@@ -161,8 +161,8 @@ struct DecodePass {
     const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(i)]);
     float *qkv = work.singles(layout.step_qkv), *added = work.singles(layout.added);
     multiply_added<hidden>(gpu, stream, pending, w.qkv, StoreValue<float>{qkv, w.qkv.out});
-    work.template append<Kind>(gpu, i, batch, static_cast<const float*>(qkv),
-                               work.singles(layout.rope[kind]));
+    work.template append<Kind>(gpu, i, work.caches.template view<Kind>(i), batch,
+                               static_cast<const float*>(qkv), work.singles(layout.rope[kind]));
     attend_decode<1>(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i), batch,
                      work.elements(layout.q), work.elements(layout.attended),
                      work.template scores<Kind>(),

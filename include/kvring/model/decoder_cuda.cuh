@@ -47,6 +47,7 @@ class CudaDecoder {
         gemm_report_(check_gemms(backend, gemm_,
                                  [&](const GemmShape& s) { return weights_of(weights, s); })),
         caches_(backend, context, sequences),
+        stages_(backend, context, sequences, chunk),
         scratch_(backend, layout_.bytes),
         parts_(backend, Pass::parts_floats(context, sequences, shape_)),
         sampling_(backend, 1),
@@ -72,6 +73,7 @@ class CudaDecoder {
                                     std::int64_t chunk = Plan::chunk) {
     const GpuShape shape = GpuShape::of_current_device();
     return CudaScratch<Plan>(context, sequences, chunk).bytes +
+           StagePlan<Plan>::bytes(context, sequences, chunk) +
            Pass::parts_floats(context, sequences, shape) *
                static_cast<std::int64_t>(sizeof(float)) +
            sample_scratch_bytes();
@@ -244,7 +246,7 @@ class CudaDecoder {
     require_cuda_memory(context, sequences, [&](std::int64_t length) {
       constexpr std::int64_t block = std::int64_t{2} << 20;  // the pool rounds allocations up
       return Plan::cache_bytes(length, sequences) + scratch_bytes(length, sequences, chunk) +
-             (Plan::layers + 3) * block;
+             (Plan::layers + 4) * block;
     });
     return chunk;
   }
@@ -281,7 +283,7 @@ class CudaDecoder {
   std::int32_t* step_ids() {
     return reinterpret_cast<std::int32_t*>(scratch_.data() + layout_.step_ids);
   }
-  CudaWork<Plan> work() { return {*weights_, caches_, layout_, scratch_.data()}; }
+  CudaWork<Plan> work() { return {*weights_, caches_, stages_, layout_, scratch_.data()}; }
 
   void require_step() {
     for (std::int64_t s = 0; s < caches_.sequences(); ++s) timeline(s).require_append(1);
@@ -327,6 +329,7 @@ class CudaDecoder {
   Gemm<T> gemm_;
   GemmReport gemm_report_;
   Caches<Plan, Cuda> caches_;
+  Stages<Plan, Cuda> stages_;
   Buffer<std::byte, Cuda> scratch_;
   Buffer<float, Cuda> parts_;
   Buffer<SampleScratch, Cuda> sampling_;

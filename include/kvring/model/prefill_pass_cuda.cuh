@@ -11,6 +11,8 @@
 #include "kvring/kernels/attend_mma.cuh"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
+#include "kvring/kernels/stage_rows.cuh"
+#include "kvring/kernels/stages.hpp"
 #include "kvring/kernels/step_rows.cuh"
 #include "kvring/model/gemm_cuda.cuh"
 #include "kvring/model/new_batch.hpp"
@@ -29,6 +31,7 @@ struct CudaWork {
 
   const CudaWeights<Model, T>& weights;
   Caches<Plan, Cuda>& caches;
+  Stages<Plan, Cuda>& stages;
   const CudaScratch<Plan>& layout;
   std::byte* scratch;
 
@@ -69,12 +72,12 @@ struct CudaWork {
                                      .table_scale = std::sqrt(static_cast<float>(input_width)),
                                      .epsilon = epsilon});
   }
-  /// Norms, rotates and appends a projection [rows, out] of a layer; q goes to scratch.
-  template <class Kind, class In>
-  void append(const Cuda& gpu, std::int64_t i, Batch batch, const In* qkv,
+  /// Norms, rotates and appends a projection [rows, out] of a layer to `view`; q goes to scratch.
+  template <class Kind, class View, class In>
+  void append(const Cuda& gpu, std::int64_t i, View view, Batch batch, const In* qkv,
               const float* angles) const {
     const CudaLayerWeights<T>& w = layer(i);
-    append_fused(gpu, caches.template view<Kind>(i), batch,
+    append_fused(gpu, view, batch,
                  FusedAppend<In, T>{.qkv = qkv,
                                     .stride = w.qkv.out,
                                     .q = elements(layout.q),
@@ -150,6 +153,20 @@ struct PrefillPass {
   /// layer reads the cache of a donor. Leaves normed for the feed-forward block.
   template <class Kind>
   void attention_block(std::int64_t i, std::int64_t first) const {
+    if constexpr (Plan::template PlacementOf<Kind>::is_staged) {
+      if (batch.is_staged(Plan::kind_of[static_cast<std::size_t>(i)])) {
+        const auto staged = work.stages.template view<Kind>(work.caches, i, batch.whole());
+        if (Plan::owns_cache(i)) open_stage(gpu, staged);
+        attention_over<Kind>(staged, i, first);
+        if (i == StagePlan<Plan>::last_reader(i)) commit_stage(gpu, staged);
+        return;
+      }
+    }
+    attention_over<Kind>(work.caches.template view<Kind>(i), i, first);
+  }
+
+  template <class Kind, class View>
+  void attention_over(View cache, std::int64_t i, std::int64_t first) const {
     const CudaLayerWeights<T>& w = work.layer(i);
     const CudaScratch<Plan>& layout = work.layout;
     const std::int64_t rest = batch.rows() - first;
@@ -158,10 +175,10 @@ struct PrefillPass {
     if (skipped == batch.rows()) return;
     T* qkv = work.elements(layout.qkv);
     multiply(work.elements(layout.normed) + skipped * hidden, batch.rows() - skipped, w.qkv, qkv);
-    work.template append<Kind>(gpu, i, batch.from(skipped), static_cast<const T*>(qkv),
+    work.template append<Kind>(gpu, i, cache, batch.from(skipped), static_cast<const T*>(qkv),
                                work.singles(layout.rope[kind]) + skipped * Kind::rope.rotated);
     if (rest == 0) return;
-    attend_mma(gpu, typename Kind::Policy{}, work.caches.template view<Kind>(i), batch.from(first),
+    attend_mma(gpu, typename Kind::Policy{}, cache, batch.from(first),
                work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
                work.elements(layout.attended), work.template scores<Kind>());
     float* added = work.singles(layout.added);
