@@ -31,7 +31,8 @@ class LiveRange {
 
   /// Rows that may be appended now such that the first of them still sees its whole window.
   constexpr std::int64_t appendable() const {
-    return larger(appendable_in_place(), smaller(stage_, context_ - length_));
+    const bool sees_its_window = first_needed(length_) >= oldest_live().value;
+    return larger(appendable_in_place(), sees_its_window ? smaller(stage_, context_ - length_) : 0);
   }
   /// The same without the stage: all of them are written before the first attends.
   constexpr std::int64_t appendable_in_place() const {

@@ -27,6 +27,7 @@ struct World {
   std::int64_t context;
   std::int64_t built;  // slots that there really are
   Leftovers leftovers = Leftovers::kept;
+  std::int64_t stage = 0;  // rows that may attend before they are in the ring
 };
 
 struct Count {
@@ -52,19 +53,22 @@ inline constexpr int counted_length = 12;
 template <class Policy, class Storage, class T, std::int64_t Tile>
 class Explorer {
  public:
-  explicit Explorer(const World& world) : world_(world), memory_(world.built) {
+  explicit Explorer(const World& world) : world_(world), memory_(world.built), stage_(world.stage) {
     AnyWindow::chosen = world.window;
   }
 
   Count run() {
     const auto small = [](std::int64_t n) { return static_cast<int>(smaller(n, 1'000)); };
-    index_of({LiveRange(world_.slots, world_.window, world_.context),
+    index_of({LiveRange(world_.slots, world_.window, world_.context, world_.stage),
               Simulation(small(world_.slots), small(world_.window), small(world_.context)),
               memory_.contents(),
               {},
               0});
     for (std::size_t i = 0; i < nodes_.size() && count_.all_right(); ++i) {
-      for (std::int64_t rows = 1; nodes_[i].range.may_append(rows); ++rows) append_to(i, rows);
+      for (std::int64_t rows = 1; nodes_[i].range.may_append(rows); ++rows) {
+        if (rows <= nodes_[i].range.appendable_in_place()) append_to(i, rows);
+        if (rows <= world_.stage) stage_to(i, rows);
+      }
       for (std::int64_t p = 0; p < nodes_[i].range.length(); ++p) {
         if (nodes_[i].range.may_rewind_to({p})) take_back(i, p);
       }
@@ -97,6 +101,35 @@ class Explorer {
     next.contents = memory_.contents();
 
     attend_all_rows(next, start, rows);
+    count_.broken_guards += !memory_.guards_are_intact();
+    visit(from, std::move(next));
+  }
+
+  /// The rows attend in the stage: over the ring as it is, and with NaN in every slot out of their
+  /// sight. Then they are committed.
+  void stage_to(std::size_t from, std::int64_t rows) {
+    Node next = nodes_[from];
+    const std::int64_t start = next.range.length();
+    const std::vector<int> versions(static_cast<std::size_t>(rows), next.version);
+    next.range.append(rows);
+    next.history.resize(static_cast<std::size_t>(start + rows), next.version);
+
+    Queries queries(start, rows);
+    memory_.restore(next.contents);
+    poison_out_of_sight(next, start, start - 1);
+    auto staged = stage_.open(view(), queries.segment, versions);
+    attend_host<Policy, Tile>(staged, queries);
+    compare(next, queries);
+    memory_.restore(next.contents);
+    staged = stage_.open(view(), queries.segment, versions);
+    attend_scalar<Policy, Tile>(staged, queries);
+    compare(next, queries);
+    attend_host<Policy, Tile>(staged, queries);
+    compare(next, queries);
+
+    commit(staged);
+    next.ring.append(static_cast<int>(rows));
+    next.contents = memory_.contents();
     count_.broken_guards += !memory_.guards_are_intact();
     visit(from, std::move(next));
   }
@@ -194,6 +227,7 @@ class Explorer {
 
   World world_;
   GuardedMemory<T> memory_;
+  StageMemory<T, Tile> stage_;
   std::vector<Node> nodes_;
   std::vector<std::vector<int>> targets_;
   std::map<std::string, int> index_;

@@ -25,13 +25,16 @@ using Simulation = testing::SlotSimulation<most_slots, most_positions>;
 struct State {
   LiveRange range;
   Simulation ring;
+  int stage;
 
-  constexpr State(int slots, int window, int context)
-      : range(slots, window, context), ring(slots, window, context) {}
+  constexpr State(int slots, int window, int context, int stage = 0)
+      : range(slots, window, context, stage), ring(slots, window, context), stage(stage) {}
 
   constexpr bool agree_on_append(int rows) const {
-    return range.may_append(rows) == ring.may_append(rows);
+    return range.may_append(rows) == (ring.may_append(rows) || can_stage(rows)) &&
+           (range.appendable_in_place() >= rows) == (rows < 0 || ring.may_append(rows));
   }
+  constexpr bool can_stage(int rows) const { return rows <= stage && ring.may_stage(rows); }
   constexpr bool agree_on_rewind(int position) const {
     return range.may_rewind_to({position}) == ring.may_rewind_to(position);
   }
@@ -85,6 +88,7 @@ static_assert(verdicts_agree_for_windows<1>(9));
 static_assert(verdicts_agree_for_windows<2>(9));
 static_assert(verdicts_agree_for_windows<3>(9));
 static_assert(verdicts_agree_for_windows<3>(3));  // the context ends where the ring does
+static_assert(verdicts_agree(State(3, 2, 9, 4), 3, 5));
 
 struct Count {
   long states = 0, verdicts = 0, disagreements = 0, refusals_that_changed = 0;
@@ -168,6 +172,52 @@ TEST_CASE("LiveRange says of every operation in every state of every ring what t
   }
   std::printf("legality: %ld states, %ld verdicts\n", states, verdicts);
   CHECK(verdicts > 500'000);
+}
+
+TEST_CASE("LiveRange of a staged ring says of every operation what slots and stage say") {
+  long states = 0, verdicts = 0;
+  for (int window = 1; window <= 8; ++window) {
+    for (int slots = 1; slots <= 12; ++slots) {
+      for (const int stage : {1, 3, 8, 13}) {
+        const int context = 2 * slots + window + 1;
+        const Count count =
+            explore(State(slots, window, context, stage), context, context, slots, 2);
+        CAPTURE(window);
+        CAPTURE(slots);
+        CAPTURE(stage);
+        CHECK(count.disagreements == 0);
+        CHECK(count.refusals_that_changed == 0);
+        states += count.states;
+        verdicts += count.verdicts;
+      }
+    }
+  }
+  std::printf("legality, staged: %ld states, %ld verdicts\n", states, verdicts);
+  CHECK(verdicts > 500'000);
+}
+
+TEST_CASE(
+    "W, B, R in 1 ... 8: a staged ring serves any chunk and its rewind iff it has the slots") {
+  int serving = 0;
+  for (int window = 1; window <= 8; ++window) {
+    for (int rewind = 0; rewind <= 8; ++rewind) {
+      for (int slots = 1; slots <= 15; ++slots) {
+        // A token is decoded without the stage, so it must fit in place; a chunk need not.
+        const int context = 2 * slots + window + 9;
+        const Count token = explore(State(slots, window, context), context, 1, rewind, 1);
+        const Count chunk = explore(State(slots, window, context, 9), context, 9, rewind, 1);
+        const bool serves = !token.append_refused && !chunk.append_refused && !chunk.rewind_refused;
+        CAPTURE(window);
+        CAPTURE(rewind);
+        CAPTURE(slots);
+        REQUIRE(chunk.disagreements == 0);
+        REQUIRE(serves == (slots >= detail::ring_slots_needed(window, 1, rewind)));
+        serving += serves;
+      }
+    }
+  }
+  std::printf("legality, staged: %d of %d rings serve\n", serving, 8 * 9 * 15);
+  CHECK(serving > 0);
 }
 
 TEST_CASE("W, C, B, R in 1 ... 8: a ring serves its chunk and rewind iff it has the slots") {

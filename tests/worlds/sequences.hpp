@@ -38,20 +38,23 @@ struct SequencesCount {
   }
 };
 
-/// Two sequences in a ring of the window `W` for chunks and rewinds of up to `Most`, and in a full
-/// cache, and one snapshot. A state is two sequences and what was saved. A sequence is its
-/// timeline, its history and its bytes, and nothing else can reach a kernel; so each operation is
-/// carried out once for each sequence that it is given, and the walk goes over the results.
+/// Two sequences in a ring of the window `W` for such chunks, and rewinds of up to `B`, and in a
+/// full cache, and one snapshot. A chunk is appended to the ring where that has room, and staged if
+/// the plan is: where both can be done, both are. A state is two sequences and what was saved. A
+/// sequence is its timeline, its history and its bytes, and nothing else can reach a kernel; so
+/// each operation is carried out once for each sequence that it is given, and the walk goes over
+/// the results.
 ///
 /// What is dead is NaN: positions taken back, and all that a sequence held before a snapshot or a
 /// fork took its place. The simulation is copied whole, with everything that it ever held: what it
 /// may still do is what a restored sequence must be allowed to do.
-template <std::int64_t W, std::int64_t Most, class T, std::int64_t Tile = 1>
+template <std::int64_t W, class ChunkType, std::int64_t B, class T, std::int64_t Tile = 1>
 class SequencesWalk {
  public:
   static constexpr int longest = 6;  // operations
 
   SequencesCount run() {
+    AnyWindow::chosen = W;
     poison(0);
     const int empty = index_of(sequence_now(0, Simulation(slots, W, context), {}, 0));
     std::map<State, double> open{{State{empty, empty, none}, 1}};
@@ -89,9 +92,10 @@ class SequencesWalk {
   struct Model {
     using Layers = Hybrid<2, Local, Global>;
   };
-  using PlanType = Plan<Model, T, Chunk<Most>, Rewind<Most>, KeyTile<Tile>>;
+  using PlanType = Plan<Model, T, ChunkType, Rewind<B>, KeyTile<Tile>>;
+  static constexpr std::int64_t most = ChunkType::rows;
   static constexpr std::int64_t slots = PlanType::template ring_slots<0>();
-  static constexpr std::int64_t context = longest * Most + 1;
+  static constexpr std::int64_t context = longest * most + 1;
   using Simulation = testing::SlotSimulation<16, 32>;
   static_assert(slots <= 16 && context <= 32 && W < context);
 
@@ -113,7 +117,11 @@ class SequencesWalk {
     std::optional<Snapshot<PlanType>> snapshot;
   };
 
-  auto ring() { return caches_.template view<Local>(0); }
+  /// The ring, as a type that does not depend on its slots: one kernel serves every plan.
+  auto ring() {
+    const auto view = caches_.template view<Local>(0);
+    return CacheView<Ring<16>, heads, T>{view.k, view.v, view.slots};
+  }
   auto full() { return caches_.template view<Global>(1); }
 
   /// f(first value, values) of the sequence in each of the four arrays.
@@ -165,11 +173,13 @@ class SequencesWalk {
     if (known) return *known;
     std::vector<int> targets;
     const Sequence from = sequences_[static_cast<std::size_t>(index)];
-    for (std::int64_t rows = 1; rows <= smaller(Most, from.timeline.appendable()); ++rows) {
-      targets.push_back(appended(index, s, rows));
+    for (std::int64_t rows = 1; rows <= smaller(most, from.timeline.appendable()); ++rows) {
+      const bool fits = rows <= from.timeline.range_of_kind(0).appendable_in_place();
+      if (fits) targets.push_back(appended(index, s, rows, false));
+      if (PlanType::is_staged) targets.push_back(appended(index, s, rows, true));
     }
     for (std::int64_t p = 0; p < from.timeline.length(); ++p) {
-      const bool near = p == 0 || from.timeline.written() - p <= Most;
+      const bool near = p == 0 || from.timeline.written() - p <= B;
       if (near && p >= from.timeline.rewind_floor().value)
         targets.push_back(taken_back(index, s, p));
       if (p == 0 && from.timeline.rewind_floor().value > 0) {
@@ -183,23 +193,32 @@ class SequencesWalk {
     return *kept;
   }
 
-  int appended(int index, int s, std::int64_t rows) {
+  int appended(int index, int s, std::int64_t rows, bool staged) {
     Sequence next = sequences_[static_cast<std::size_t>(index)];
     const int version = next.version == 2 ? 2 : s;
     const std::int64_t start = next.timeline.length();
     load(index, s);
     caches_.timeline(s).append(rows);
     const std::vector<int> versions(static_cast<std::size_t>(rows), version);
-    append(ring(), start, versions, s);
     append(full(), start, versions, s);
     next.ring.append(static_cast<int>(rows));
     next.history.insert(next.history.end(), versions.begin(), versions.end());
 
     Queries queries(start, rows, s);
-    attend_scalar<Swa<W>, Tile>(ring(), queries);
-    compare(queries, next.history, windowed_, W);
-    attend_host<Swa<W>, Tile>(ring(), queries);
-    compare(queries, next.history, windowed_, W);
+    const auto attend_over = [&](const auto& view) {
+      attend_scalar<AnyWindow, Tile>(view, queries);
+      compare(queries, next.history, windowed_, W);
+      attend_host<AnyWindow, Tile>(view, queries);
+      compare(queries, next.history, windowed_, W);
+    };
+    if (staged) {
+      const auto view = stage_.open(ring(), queries.segment, versions);
+      attend_over(view);
+      commit(view);
+    } else {
+      append(ring(), start, versions, s);
+      attend_over(ring());
+    }
     attend_host<Dense, Tile>(full(), queries);
     compare(queries, next.history, dense_, context);
     return finish(s, std::move(next.ring), std::move(next.history), next.version);
@@ -314,7 +333,9 @@ class SequencesWalk {
     const LiveRange& range = sequence.timeline.range_of_kind(0);
     for (int rows = 0; rows <= static_cast<int>(slots) + 1; ++rows) {
       if (sequence.ring.length() + rows > static_cast<int>(context)) break;
-      count_.wrong_verdicts += range.may_append(rows) != sequence.ring.may_append(rows);
+      const bool can_stage = PlanType::is_staged && rows <= most && sequence.ring.may_stage(rows);
+      count_.wrong_verdicts +=
+          range.may_append(rows) != (sequence.ring.may_append(rows) || can_stage);
     }
     for (int p = -1; p <= sequence.ring.length() + 1; ++p) {
       count_.wrong_verdicts += range.may_rewind_to({p}) != sequence.ring.may_rewind_to(p);
@@ -322,11 +343,12 @@ class SequencesWalk {
   }
 
   Caches<PlanType, Host> caches_{Host{}, context, 2};
+  StageMemory<T, Tile> stage_{most};
   std::vector<Sequence> sequences_;
   std::vector<Results> results_;
   std::map<std::string, int> index_;
   SequencesCount count_;
-  static inline Expected<Swa<W>, T, Tile> windowed_;
+  static inline Expected<AnyWindow, T, Tile> windowed_;
   static inline Expected<Dense, T, Tile> dense_;
 };
 

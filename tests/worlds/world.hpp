@@ -15,6 +15,8 @@
 #include "kvring/kernels/append.hpp"
 #include "kvring/kernels/attend_host.hpp"
 #include "kvring/kernels/attend_scalar.hpp"
+#include "kvring/kernels/stage.hpp"
+#include "kvring/stage_plan.hpp"
 #include "kvring/testing/compare.hpp"
 #include "kvring/testing/reference.hpp"
 
@@ -138,6 +140,40 @@ void append(const View& view, std::int64_t start, const std::vector<int>& versio
   const Segment segment{.sequence = sequence, .start = {start}, .rows = rows};
   const Append<View> append{view, {&segment, 1, rows}, k.data()->data(), v.data()->data()};
   for (std::int64_t row = rows - 1; row >= 0; --row) append(row);  // any order will do
+}
+
+/// A stage for one segment of up to `rows` rows, NaN before each use.
+template <class T, std::int64_t Tile>
+class StageMemory {
+ public:
+  explicit StageMemory(std::int64_t rows)
+      : k_(static_cast<std::size_t>(stage_rows(rows, 1, Tile) * heads.kv_dim())), v_(k_) {}
+
+  /// The ring's rows and some new ones, of `versions` from segment.start on, before these are
+  /// committed.
+  template <class RingView>
+  StagedView<RingView, Tile> open(const RingView& ring, const Segment& segment,
+                                  const std::vector<int>& versions) {
+    for (std::vector<T>* memory : {&k_, &v_}) {
+      std::fill(memory->begin(), memory->end(),
+                from_f32<T>(std::numeric_limits<float>::quiet_NaN()));
+    }
+    using View = StagedView<RingView, Tile>;
+    const View view{ring, k_.data(), v_.data(), {&segment, 1, segment.rows}};
+    const OpenStage<View, CopyRow<View>> task{view};
+    for (std::int64_t i = 0; i < task.calls(); ++i) task(i);
+    append(view, segment.start.value, versions, segment.sequence);
+    return view;
+  }
+
+ private:
+  std::vector<T> k_, v_;
+};
+
+template <class View>
+void commit(const View& view) {
+  const CommitStage<View, CopyRow<View>> task{view};
+  for (std::int64_t i = task.calls() - 1; i >= 0; --i) task(i);  // any order will do
 }
 
 /// Queries of rows [start, start + rows) of a sequence, and the room for their results.

@@ -121,6 +121,18 @@ class SlotSimulation {
     return true;
   }
 
+  /// The rows attend first, each over what the slots hold and the rows before it; then they are
+  /// appended.
+  constexpr bool may_stage(int rows) const {
+    if (rows < 0 || rows > context_ - length_) return false;
+    for (int query = length_; query < length_ + rows; ++query) {
+      for (int key = 0; key < length_; ++key) {
+        if (query - key < window_ && !holds(key)) return false;
+      }
+    }
+    return true;
+  }
+
   /// The query that attends next is the one at `position`, once its own row is appended. That row
   /// must not take the slot of a newer position: what was overwritten cannot be gone back to,
   /// unless the sequence starts again.
