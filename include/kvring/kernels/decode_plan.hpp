@@ -48,7 +48,7 @@ constexpr DecodePlan plan_decode(std::int64_t slots, std::int64_t sequences, int
   const MmaShape shape = decode_shape(heads.dim, 16, arch);
   // A window that begins within a tile touches one more.
   const std::int64_t tiles = Policy::window <= slots ? ceil_div(Policy::window, shape.keys) + 1
-                                                    : ceil_div(slots, shape.keys);
+                                                     : ceil_div(slots, shape.keys);
   const std::int64_t resident = std::int64_t{multiprocessors} * shape.blocks_per_sm;
   const std::int64_t wanted = smaller(most_parts, resident / (heads.kv * sequences));
   if (wanted < 2 || tiles < 2) return {};
