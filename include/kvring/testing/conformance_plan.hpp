@@ -76,6 +76,22 @@ void for_each_layer(CachesType& caches, F f) {
 
 }  // namespace detail
 
+/// Slots of a kind of layer in a context, counted here: R is the first multiple of the key tile
+/// that holds W - 1 positions and what comes before the first of them attends, or what is taken
+/// back; and no more than there are positions.
+template <class Plan, class Kind>
+std::int64_t slots_by_hand(std::int64_t context) {
+  std::int64_t ring = unbounded;
+  if constexpr (requires { Kind::Storage::slots; }) {
+    ring = Kind::Storage::slots;
+  } else if (std::is_same_v<typename Kind::Storage, Deduced> && Kind::Policy::window != unbounded) {
+    const std::int64_t before = Plan::is_staged ? 1 : Plan::chunk;
+    ring = Kind::Policy::window - 1 + (before > Plan::rewind ? before : Plan::rewind);
+    while (ring % Plan::key_tile != 0) ++ring;
+  }
+  return context < ring ? context : ring;
+}
+
 /// Contexts at which a plan's capacities change.
 template <class Plan>
 std::vector<std::int64_t> contexts() {
@@ -84,7 +100,7 @@ std::vector<std::int64_t> contexts() {
     Plan::with_kind(kind, [&](auto of) {
       using Kind = typename decltype(of)::type;
       if (Kind::Policy::window == unbounded) return;
-      const std::int64_t ring = Plan::template PlacementOf<Kind>::capacity(std::int64_t{1} << 40);
+      const std::int64_t ring = slots_by_hand<Plan, Kind>(std::int64_t{1} << 40);
       for (const std::int64_t b : {Kind::Policy::window, ring}) {
         all.insert(all.end(), {b - 1, b, b + 1});
       }
@@ -114,7 +130,7 @@ void plan_is_allocator(const B& backend) {
         std::int64_t owners = 0, by_hand = 0;
         detail::for_each_layer<Plan>(caches, [&](auto view, std::int64_t layer, auto kind) {
           using Kind = typename decltype(kind)::type;
-          const std::int64_t slots = Plan::template PlacementOf<Kind>::capacity(context);
+          const std::int64_t slots = slots_by_hand<Plan, Kind>(context);
           CHECK(view.slots == slots);
           const std::int64_t bytes =
               sequences * slots * Kind::heads.kv_dim() * std::int64_t{sizeof(T)};

@@ -13,6 +13,7 @@
 #include "kvring/error.hpp"
 #include "kvring/plan.hpp"
 #include "kvring/testing/conformance_attention.hpp"
+#include "kvring/testing/conformance_plan.hpp"
 
 namespace kvring::testing::conformance {
 
@@ -46,7 +47,7 @@ void legality() {
     for (int kind = 0; kind < Plan::kinds; ++kind) {
       Plan::with_kind(kind, [&](auto of) {
         using Kind = typename decltype(of)::type;
-        ranges.push_back({Plan::template PlacementOf<Kind>::capacity(context), Kind::Policy::window,
+        ranges.push_back({slots_by_hand<Plan, Kind>(context), Kind::Policy::window,
                           Plan::template PlacementOf<Kind>::is_staged ? Plan::chunk : 0});
       });
     }
