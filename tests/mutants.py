@@ -58,6 +58,7 @@ BATCH = "worlds/batch_test.cpp"
 SEQUENCES = "worlds/sequences_test.cpp"
 STATES = "io/state_file_test.cpp"
 LOOKUP = "model/lookup_test.cpp"
+LAYERS = "kernels/traps_layers_test.cpp"
 # The long walks add nothing where a short one kills.
 ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"]}
 
@@ -188,6 +189,17 @@ MUTANTS = [
     mutant("a sequence resumes below its rewind floor", "live_range.hpp",
            "length <= written && written <= context_ && after(written).may_rewind_to({length})",
            "length <= written && written <= context_", "policy/live_range_test.cpp"),
+    # Layers of a plan.
+    mutant("a full context slides", "live_range.hpp",
+           "larger(0, smaller(first_needed(length_) + slots_, context_) - length_)",
+           "larger(0, first_needed(length_) + slots_ - length_)", LAYERS),
+    mutant("a reader looks for a cache of its own", "cache.hpp",
+           "memory_[PlanType::donor_of[layer]]", "memory_[layer]", LAYERS),
+    mutant("every layer has rows of the first one's size", "plan.hpp",
+           "sequences * capacity(layer, context) * row_bytes(layer) : 0",
+           "sequences * capacity(layer, context) * row_bytes(0) : 0", LAYERS),
+    mutant("pairs lie half a head apart, not half of what turns", "kernels/rope.hpp",
+           "const std::int64_t half = rotated / 2;", "const std::int64_t half = head_dim / 2;", LAYERS),
     # States on the disk.
     mutant("a state file is not checked against its checksum", "io/state_file.hpp",
            "require(sum.value() == stored,", "require(sum.value() != 0,", STATES),

@@ -177,6 +177,10 @@ TEST_CASE_TEMPLATE("trap_32_a_full_context_is_refused_not_shifted", T, f32, f16,
   CHECK(after.length() == context);
   CHECK(std::memcmp(after.rows().data(), before.rows().data(), before.bytes()) == 0);
   static_assert(!std::is_convertible_v<Slot, Position> && !std::is_convertible_v<Position, Slot>);
+  // Rings alone would have room, and are refused all the same.
+  LiveRange ring(12, 5, context);
+  while (ring.length() < context) ring.append(1);
+  CHECK(contains(refusal([&] { ring.append(1); }), "the context holds 24 positions"));
 }
 
 TEST_CASE_TEMPLATE("trap_33_a_copy_knows_how_far_it_was_written", T, f32, f16, bf16) {
