@@ -8,6 +8,7 @@
 #include "kvring/kernels/append_rows.cuh"
 #include "kvring/kernels/attend_cuda.cuh"
 #include "kvring/kernels/attend_prefill.cuh"
+#include "kvring/kernels/stage_rows.cuh"
 #include "kvring/testing/conformance_kernels.hpp"
 
 namespace kvring::testing::conformance {
@@ -22,7 +23,7 @@ inline const char* why_not<Cuda>() {
 /// rows of f32 and any shape.
 template <>
 struct LibraryKernelsOf<Cuda> {
-  static constexpr bool takes_staged = false;
+  static constexpr bool takes_staged = false;  // attend_wgmma does not
   template <class View>
   static constexpr bool has_prefill() {
     using T = typename View::Element;

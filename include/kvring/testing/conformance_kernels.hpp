@@ -91,7 +91,7 @@ const BackendType& for_stages(const BackendType& backend) {
 
 template <class Kernels, class BackendType>
 constexpr bool takes_staged() {
-  if constexpr (std::is_base_of_v<LibraryKernels, Kernels>) {
+  if constexpr (std::is_same_v<LibraryKernels, Kernels>) {
     return LibraryKernelsOf<BackendType>::takes_staged;
   } else if constexpr (requires { Kernels::takes_staged; }) {
     return Kernels::takes_staged;

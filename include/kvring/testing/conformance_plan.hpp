@@ -84,7 +84,8 @@ std::int64_t slots_by_hand(std::int64_t context) {
   std::int64_t ring = unbounded;
   if constexpr (requires { Kind::Storage::slots; }) {
     ring = Kind::Storage::slots;
-  } else if (std::is_same_v<typename Kind::Storage, Deduced> && Kind::Policy::window != unbounded) {
+  } else if constexpr (std::is_same_v<typename Kind::Storage, Deduced> &&
+                       Kind::Policy::window != unbounded) {
     const std::int64_t before = Plan::is_staged ? 1 : Plan::chunk;
     ring = Kind::Policy::window - 1 + (before > Plan::rewind ? before : Plan::rewind);
     while (ring % Plan::key_tile != 0) ++ring;
