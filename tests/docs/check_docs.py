@@ -7,8 +7,9 @@ Checked:
   rules    docs/checks.md and checks.hpp list the same rules, in the same order, with the same messages;
            each rule has a case in tests/compile_fail that bears its name, and the page names every case
   blocks   every block ```cpp compiles with g++ -std=c++20 -fsyntax-only -I include; a block that is
-           only a part of a program follows <!-- after block N -->, the N-th of its page, or says that it is
-           no program: ```cpp fragment
+           only a part of a program follows <!-- after block N -->, the N-th of its page
+  outputs  every block that follows <!-- printed by FILE --> or <!-- printed by block N --> is what that program
+           prints, line by line, but for the lines left out
   excerpts every block that follows <!-- from FILE --> is lines of that file, in their order, but for `...`
   reports  every block that follows <!-- compiled from FILE with FLAGS --> is what g++ prints, line by
            line, but for the lines left out and the numbers of lines and columns
@@ -32,6 +33,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 INCLUDE = ROOT / "include"
@@ -160,9 +162,9 @@ def without_positions(line):
     return re.sub(r":\d+:\d+:", ":", line).strip()
 
 
-def strays(shown, file):
-    """The first line of an excerpt that its file does not have, in this order, or None."""
-    lines, at = [line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()], 0
+def stray_line(shown, whole):
+    """The first line of an excerpt that the whole does not have, in this order, or None."""
+    lines, at = [line.strip() for line in whole.splitlines()], 0
     for line in (line.strip() for line in shown.splitlines()):
         if not line or line == "...":
             continue
@@ -176,6 +178,22 @@ def compile_block(item):
     page, line, text = item
     code, report = run([*COMPILER, "-x", "c++", "-"], text)
     return f"{name_of(page)}:{line}: the block compiles", None if code == 0 else report[:2000]
+
+
+def compare_output(item):
+    page, line, program, shown = item
+    what = f"{name_of(page)}:{line}: what a program prints"
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "program.cpp"
+        source.write_text(program, encoding="utf-8")
+        binary = str(pathlib.Path(folder) / "program")
+        code, report = run([COMPILER[0], "-std=c++20", "-O2", "-I", "include", str(source), "-o", binary])
+        if code == 0:
+            code, report = run([binary])
+    if code != 0:
+        return what, report[:2000] or f"it exits with {code}"
+    stray = stray_line(shown, report)
+    return what, None if stray is None else f"it does not print (or not in this order) `{stray}`"
 
 
 def compare_report(item):
@@ -195,7 +213,7 @@ def compare_report(item):
 
 
 def check_blocks(tally, jobs):
-    programs, reports, fragments = [], [], 0
+    programs, reports, outputs, others = [], [], [], 0
     for page in PAGES:
         of_page = []
         for line, info, before, text in blocks(page):
@@ -204,29 +222,34 @@ def check_blocks(tally, jobs):
             after = re.fullmatch(r"<!-- after block (\d+) -->", before)
             if after:
                 text = of_page[int(after[1]) - 1] + "\n" + text
+            printed = re.fullmatch(r"<!-- printed by (?:block (\d+)|(\S+)) -->", before)
+            if printed:
+                outputs.append((page, line, of_page[int(printed[1]) - 1] if printed[1] else
+                                (ROOT / printed[2]).read_text(encoding="utf-8"), text))
             excerpt = re.fullmatch(r"<!-- from (\S+) -->", before)
             if excerpt:
-                stray = strays(text, excerpt[1])
+                stray = stray_line(text, (ROOT / excerpt[1]).read_text(encoding="utf-8"))
                 tally.judge(f"{name_of(page)}:{line}: an excerpt of {excerpt[1]}",
                             None if stray is None else f"that file has no such line, or earlier: `{stray}`")
             if info == "never closed":
                 tally.judge(f"{name_of(page)}:{line}: the block ends", "it does not")
             elif info == "cpp":
                 programs.append((page, line, text))
-            elif info == "cpp fragment":
-                fragments += 1
+            elif info.startswith("cpp"):
+                others += 1
             made = re.fullmatch(r"<!-- compiled from (\S+) with (.+) -->", before)
             if made:
                 reports.append((page, line, made[2], made[1], text))
     tally.judge("there are blocks to compile", None if programs and reports else "there are none")
-    tally.judge("every block of C++ is compiled", None if fragments == 0 else f"{fragments} of them")
+    tally.judge("every block of C++ is compiled", None if others == 0 else f"{others} are marked otherwise")
     if jobs == 0 or not shutil.which(COMPILER[0]):
-        tally.skip(f"{len(programs)} blocks and {len(reports)} reports",
+        tally.skip(f"{len(programs)} blocks, {len(outputs)} outputs and {len(reports)} reports",
                    "--no-compile" if jobs == 0 else f"no {COMPILER[0]} here")
         return
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for verdict in pool.map(compile_block, programs):
-            tally.judge(*verdict)
+        for work, items in ((compile_block, programs), (compare_output, outputs)):
+            for verdict in pool.map(work, items):
+                tally.judge(*verdict)
         if "g++" not in os.path.basename(COMPILER[0]):
             tally.skip(f"{len(reports)} reports", f"they are g++'s, and CXX is {COMPILER[0]}")
             return
