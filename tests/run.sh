@@ -170,6 +170,9 @@ if [ "$quick" = 0 ]; then
 fi
 
 device_cases="$(cat tests/*/*_test.cu 2> /dev/null | grep -cE '^[[:space:]]*TEST_CASE')"
+conformance_cases="$(grep -c '^  KVRING_CONFORMANCE_CASE_' include/kvring/testing/conformance.hpp)" # a suite's
+device_suites="$(cat tests/*/*_test.cu 2> /dev/null | grep -c '^KVRING_CONFORMANCE_SUITE')"
+device_cases=$((device_cases + device_suites * conformance_cases))
 if kvring_has_nvcc && [ "$quick" = 0 ]; then
   # Without a GPU too: the engines must compile with nvcc. All the rest takes a quarter of an hour more.
   targets=(examples/CMakeFiles/kvring_engine.dir/engine_cuda_{bf16,f32}.cu.o)

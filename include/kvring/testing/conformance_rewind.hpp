@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvring/error.hpp"
@@ -68,48 +69,48 @@ void legality() {
     }
     return floor;
   };
-  const auto check = [&](const Timeline<Plan>& now) {
-    std::int64_t most = context - now.length();
-    const std::int64_t left = most;
+  // A sequence of `length` positions, of which `written` have been written.
+  const auto check = [&](const Timeline<Plan>& now, std::int64_t length, std::int64_t written) {
+    const std::int64_t left = context - length, floor = floor_after(written);
+    std::int64_t most = left;
     for (const Range& range : ranges) {
       if (range.window == unbounded) continue;
-      const std::int64_t oldest = std::max<std::int64_t>(0, now.length() - (range.window - 1));
-      most = std::min(most,
-                      std::max(oldest + range.slots - now.length(), std::min(range.stage, left)));
+      const std::int64_t oldest = std::max<std::int64_t>(0, length - (range.window - 1));
+      most = std::min(most, std::max(oldest + range.slots - length, std::min(range.stage, left)));
     }
-    CHECK(now.appendable() == std::max<std::int64_t>(0, most));
-    CHECK(now.rewind_floor().value == floor_after(now.written()));
-    Timeline<Plan> same = now;
-    check_refused([&] { same.append(now.appendable() + 1); }, {now.appendable() + 1, now.length()});
-    const std::int64_t floor = now.rewind_floor().value;
-    if (floor > 0) check_refused([&] { same.rewind_to({floor - 1}); }, {floor - 1, floor});
-    check_refused([&] { same.rewind_to({now.length() + 1}); }, {now.length() + 1, now.length()});
-    check_refused([&] { same.rewind_to({-1}); }, {-1});
-    CHECK(same.length() == now.length());
-    CHECK(same.written() == now.written());
-    CHECK(same.appendable() == now.appendable());
-    CHECK(same.rewind_floor() == now.rewind_floor());
+    most = std::max<std::int64_t>(0, most);
+    Timeline<Plan> refusing = now;
+    check_refused([&] { refusing.append(most + 1); }, {most + 1, length});
+    if (floor > 0) check_refused([&] { refusing.rewind_to({floor - 1}); }, {floor - 1, floor});
+    check_refused([&] { refusing.rewind_to({length + 1}); }, {length + 1, length});
+    check_refused([&] { refusing.rewind_to({-1}); }, {-1});
+    for (const Timeline<Plan>* timeline : {&now, &std::as_const(refusing)}) {
+      CHECK(timeline->appendable() == most);
+      CHECK(timeline->rewind_floor().value == floor);
+      for (int kind = 0; kind < Plan::kinds; ++kind) {
+        CHECK(timeline->range_of_kind(kind).length() == length);
+        CHECK(timeline->range_of_kind(kind).written() == written);
+      }
+    }
   };
 
   for (const std::int64_t rows : {Plan::chunk, std::max<std::int64_t>(1, Plan::chunk / 3)}) {
     Timeline<Plan> timeline(context);
-    check(timeline);
-    while (timeline.length() + rows <= context) {
+    check(timeline, 0, 0);
+    for (std::int64_t length = rows; length <= context; length += rows) {
       timeline.append(rows);
-      CHECK(timeline.appendable() >= std::min(Plan::chunk, context - timeline.length()));
-      CHECK(timeline.rewind_floor().value <=
-            std::max<std::int64_t>(0, timeline.length() - Plan::rewind));
-      check(timeline);
-      // Taken back to the floor, in two steps: the high-water mark stays, and so does the floor.
+      check(timeline, length, length);
+      CHECK(timeline.appendable() >= std::min(Plan::chunk, context - length));
+      const std::int64_t floor = floor_after(length);
+      CHECK(floor <= std::max<std::int64_t>(0, length - Plan::rewind));
+      // Taken back to the floor in two steps: the high-water mark stays, and so does the floor.
       Timeline<Plan> back = timeline;
-      const std::int64_t floor = back.rewind_floor().value;
-      back.rewind_to({(back.length() + floor) / 2});
-      check(back);
-      back.rewind_to({floor});
-      check(back);
+      for (const std::int64_t position : {(length + floor) / 2, floor}) {
+        back.rewind_to({position});
+        check(back, position, position == 0 ? 0 : length);
+      }
       back.rewind_to({0});
-      CHECK(back.written() == 0);
-      check(back);
+      check(back, 0, 0);
     }
   }
 }
