@@ -56,26 +56,31 @@ LEGALITY = "worlds/legality_test.cpp"
 TILES = "worlds/tiles_test.cpp"
 BATCH = "worlds/batch_test.cpp"
 SEQUENCES = "worlds/sequences_test.cpp"
+STAGED = "worlds/schedules_staged_test.cpp"
+STAGED_PLAN = "policy/staged_plan_test.cpp"
 STATES = "io/state_file_test.cpp"
 LOOKUP = "model/lookup_test.cpp"
 LAYERS = "kernels/traps_layers_test.cpp"
 # The long walks add nothing where a short one kills.
-ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"]}
+ARGUMENTS = {SCHEDULES: ["--test-case-exclude=*old rows*,*deduced*"],
+             STAGED: ["--test-case-exclude=*old rows*"]}
 
 SCALAR, HOST = "kernels/attend_scalar.hpp", "kernels/attend_host.hpp"
-READ_SCALAR = "cache.row(segment.sequence, tile + j)"
-READ_HOST = "cache.row(block.segment.sequence, tile)"
-WRITE = "cache.row(segment.sequence, Batch::position(segment, row))"
+STAGE, STAGED_VIEW = "kernels/stage.hpp", "kernels/staged_view.hpp"
+READ_SCALAR = "view.row(segment.sequence, tile + j)"
+READ_HOST = "block.cache.rows(block.segment.sequence, tile)"
+WRITE = ".rows(segment.sequence, Batch::position(segment, row))"
 
 MUTANTS = [
     # Slots.
     mutant("no modulo on read, scalar", SCALAR, READ_SCALAR,
-           "(segment.sequence * cache.slots + (tile + j).value) * heads.kv_dim()", SCHEDULES),
+           "(segment.sequence * cache.cache_slots() + (tile + j).value) * heads.kv_dim()", SCHEDULES),
     mutant("no modulo on read, blocked", HOST, READ_HOST,
-           "(block.segment.sequence * cache.slots + tile.value) * heads.kv_dim()", SCHEDULES),
+           "(block.cache.base(tile) + (block.segment.sequence * cache.cache_slots() + tile.value) * "
+           "heads.kv_dim())", SCHEDULES),
     mutant("no modulo on write", "kernels/append.hpp", WRITE,
-           "(segment.sequence * cache.slots + Batch::position(segment, row).value) * width",
-           SCHEDULES),
+           ".base({}) + (segment.sequence * cache.cache_slots() + "
+           "Batch::position(segment, row).value) * width", SCHEDULES),
     mutant("capacity taken for ring size: slots of the type, not of the cache", "storage.hpp",
            "{p.value % slots}", "{p.value % Slots}", SCHEDULES),
     mutant("capacity taken for ring size: slots of the context", "plan.hpp",
@@ -93,9 +98,9 @@ MUTANTS = [
     mutant("W+1 for W", "policy.hpp", "query.value - (Window - 1)", "query.value - Window",
            SCHEDULES),
     mutant("mask on slot, scalar", SCALAR, "visible_keys<Policy>(position)",
-           "visible_keys<Policy>({View::Storage::slot(position, cache.slots).value})", SCHEDULES),
+           "visible_keys<Policy>({View::Storage::slot(position, cache.cache_slots()).value})", SCHEDULES),
     mutant("mask on slot, blocked", HOST, ".first = segment->start + skipped,",
-           ".first = {View::Storage::slot(segment->start + skipped, cache.slots).value},",
+           ".first = {View::Storage::slot(segment->start + skipped, cache.cache_slots()).value},",
            SCHEDULES),
     mutant("a query does not see its own key", "kernels/tiles.hpp",
            "{Policy::first_visible(p), p + 1}", "{Policy::first_visible(p), p}", SCHEDULES),
@@ -246,8 +251,50 @@ MUTANTS = [
     mutant("ring for the chunk alone", "layer.hpp", "return window - 1 + larger(chunk, rewind);",
            "return window - 1 + chunk;", "policy/layer_test.cpp", proof=True),
     mutant("ring not rounded to whole tiles", "layer.hpp",
-           "Ring<round_up(ring_slots_needed(Policy::window, C, B), Tile)>",
-           "Ring<ring_slots_needed(Policy::window, C, B)>", "policy/layer_test.cpp", proof=True),
+           "Ring<round_up(ring_slots_needed(Policy::window, rows_in_ring<ChunkType>, B), Tile)>",
+           "Ring<ring_slots_needed(Policy::window, rows_in_ring<ChunkType>, B)>", "policy/layer_test.cpp", proof=True),
+    # Stages.
+    mutant("the oldest row of those that fit the ring is not committed", STAGE,
+           "segment.rows - view.ring.slots)", "segment.rows - view.ring.slots + 1)", STAGED),
+    mutant("one row more is committed than the ring has slots", STAGE,
+           "segment.rows - view.ring.slots)", "segment.rows - view.ring.slots - 1)", STAGED),
+    mutant("the oldest rows are committed, not the newest", STAGE,
+           "row < segment.first_row + segment.rows - view.ring.slots",
+           "row >= segment.first_row + view.ring.slots", STAGED),
+    mutant("one leading row is not brought to the stage", STAGE, "View::tile - 1;",
+           "larger(1, View::tile - 2);", STAGED),
+    mutant("the row before the chunk is not brought to the stage", STAGE,
+           "if (p >= segment.start) return;", "if (p + 1 >= segment.start) return;", STAGED),
+    mutant("leading rows come from the slots of the first rows", STAGE,
+           "view.ring.rows(segment.sequence, p) + i % pieces * Piece::values;\n"
+           "    const auto to = staged",
+           "view.ring.rows(segment.sequence, {row}) + i % pieces * Piece::values;\n"
+           "    const auto to = staged", STAGED),
+    mutant("a stage begins with the chunk, not with its tile", STAGED_VIEW,
+           "{segment.start.value / Tile * Tile}", "{segment.start.value}", STAGED),
+    mutant("a stage begins one tile early", STAGED_VIEW,
+           "{segment.start.value / Tile * Tile}", "{segment.start.value / Tile * Tile - Tile}",
+           STAGED),
+    mutant("the first staged tile is looked for in the ring", STAGED_VIEW,
+           "p < staged_from ?", "p <= staged_from ?", STAGED, times=2),
+    mutant("a stage has no room between segments", STAGED_VIEW, "segment.first_row + index * Tile",
+           "segment.first_row", BATCH),
+    mutant("all segments see the stage of the first", STAGED_VIEW,
+           "const Segment& segment = fresh.segments[index];",
+           "const Segment& segment = fresh.segments[0];", BATCH),
+    mutant("a staged ring holds no decoded token", "layer.hpp", "ChunkType::is_staged ? 1 :",
+           "ChunkType::is_staged ? 0 :", STAGED_PLAN, proof=True),
+    mutant("a staged ring holds the chunk", "layer.hpp", "ChunkType::is_staged ? 1 :",
+           "ChunkType::is_staged ? ChunkType::rows :", STAGED_PLAN, proof=True),
+    mutant("a stage past the context", "live_range.hpp", "smaller(stage_, context_ - length_)",
+           "stage_", LEGALITY, proof=True),
+    mutant("a stage beside a ring that lost the window", "live_range.hpp",
+           "sees_its_window ? smaller(stage_, context_ - length_) : 0",
+           "smaller(stage_, context_ - length_)", LEGALITY),
+    mutant("a stage is free before a reader has attended", "stage_plan.hpp",
+           "last = donor(i) == donor(layer) ? i : last;", "last = layer;", STAGED_PLAN, proof=True),
+    mutant("a stage has no room for the first tile's rows", "stage_plan.hpp",
+           "return rows + segments * tile;", "return rows;", STAGED_PLAN, proof=True),
     # Plans.
     mutant("max context one too long", "plan.hpp", "return fits;", "return fits + 1;",
            "policy/plan_test.cpp"),

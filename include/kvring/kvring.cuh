@@ -15,4 +15,5 @@
 #include "kvring/kernels/rows.hpp"
 #include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/sample_cuda.cuh"
+#include "kvring/kernels/stage_rows.cuh"
 #include "kvring/kvring.hpp"

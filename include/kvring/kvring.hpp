@@ -9,6 +9,8 @@
 #include "kvring/kernels/attend_host.hpp"
 #include "kvring/kernels/attend_scalar.hpp"
 #include "kvring/kernels/batch.hpp"
+#include "kvring/kernels/stage.hpp"
+#include "kvring/kernels/stages.hpp"
 #include "kvring/models/gemma3.hpp"
 #include "kvring/models/gemma4.hpp"
 #include "kvring/models/gpt_oss.hpp"
@@ -17,3 +19,4 @@
 #include "kvring/models/qwen3.hpp"
 #include "kvring/plan.hpp"
 #include "kvring/scratch.hpp"
+#include "kvring/stage_plan.hpp"

@@ -70,6 +70,8 @@ class Plan {
   static constexpr std::int64_t kinds = Kinds::size;
   static constexpr std::int64_t chunk = ChunkType::rows;
   static constexpr bool is_staged = ChunkType::is_staged;
+  /// The same with chunks in a stage: what it would take.
+  using Staged = Plan<ModelType, ElementType, StagedChunk<chunk>, RewindType, KeyTileType>;
   static constexpr std::int64_t rewind = RewindType::rows;
   static constexpr std::int64_t key_tile = KeyTileType::keys;
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvring/plan.hpp"
+#include "kvring/stage_plan.hpp"
 
 namespace kvring {
 
@@ -45,6 +46,9 @@ struct MemoryReport {
   std::vector<MemoryRow> rows{};
   std::int64_t layers = 0;
   std::int64_t cache_bytes = 0, full_cache_bytes = 0;
+  std::int64_t stage_bytes = 0;  // of the plan's stages; part of scratch_bytes
+  /// What the caches and the stages of PlanType::Staged take.
+  std::int64_t staged_cache_bytes = 0, staged_stage_bytes = 0;
   std::int64_t scratch_bytes = 0;  // 0: not asked for
 };
 
@@ -85,13 +89,17 @@ template <class PlanType>
 MemoryReport memory_report(std::int64_t context, std::int64_t sequences = 1,
                            std::int64_t scratch_bytes = 0) {
   using Model = typename PlanType::Model;
-  MemoryReport report{.element = element_name<typename PlanType::Element>,
-                      .context = context,
-                      .sequences = sequences,
-                      .layers = PlanType::layers,
-                      .cache_bytes = PlanType::cache_bytes(context, sequences),
-                      .full_cache_bytes = PlanType::full_cache_bytes(context, sequences),
-                      .scratch_bytes = scratch_bytes};
+  MemoryReport report{
+      .element = element_name<typename PlanType::Element>,
+      .context = context,
+      .sequences = sequences,
+      .layers = PlanType::layers,
+      .cache_bytes = PlanType::cache_bytes(context, sequences),
+      .full_cache_bytes = PlanType::full_cache_bytes(context, sequences),
+      .stage_bytes = StagePlan<PlanType>::bytes(context, sequences),
+      .staged_cache_bytes = PlanType::Staged::cache_bytes(context, sequences),
+      .staged_stage_bytes = StagePlan<typename PlanType::Staged>::bytes(context, sequences),
+      .scratch_bytes = scratch_bytes};
   if constexpr (requires { Model::name; }) report.model = Model::name;
 
   for (int kind = 0; kind < PlanType::kinds; ++kind) {
@@ -140,6 +148,17 @@ inline std::string memory_table(const MemoryReport& report) {
   out += line("full", report.layers, "", "", "", mebibytes(full),
               fmt::format("what full caches would take: {} MiB ({:.0f}%) saved", mebibytes(saved),
                           full == 0 ? 0.0 : 100.0 * static_cast<double>(saved) / full));
+  if (report.stage_bytes > 0) {
+    out += line("stage", "", "", "", "", mebibytes(report.stage_bytes),
+                fmt::format("{} bytes, of the scratch", grouped(report.stage_bytes)));
+  }
+  const std::int64_t staged = report.staged_cache_bytes + report.staged_stage_bytes;
+  if (staged < report.cache_bytes) {
+    out += line(
+        "staged", report.layers, "", "", "", mebibytes(report.staged_cache_bytes),
+        fmt::format("what staged chunks would take, and a stage of {} MiB: {} MiB saved",
+                    mebibytes(report.staged_stage_bytes), mebibytes(report.cache_bytes - staged)));
+  }
   if (report.scratch_bytes > 0) {
     out += line("scratch", "", "", "", "", mebibytes(report.scratch_bytes),
                 fmt::format("{} bytes", grouped(report.scratch_bytes)));

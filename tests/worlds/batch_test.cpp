@@ -1,5 +1,6 @@
 // A ragged batch: what a sequence computes does not depend on its neighbours. Every combination of
-// three small lengths, starts and row counts in one launch, as bits, against each row alone.
+// three small lengths, starts and row counts in one launch, appended and staged, as bits, against
+// each row alone.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -31,7 +32,11 @@ struct Cache {
 
   auto view() { return CacheView<Ring<64>, heads, T>{k.data(), v.data(), slots}; }
 
-  void append(const std::vector<Segment>& segments) {
+  void append(const std::vector<Segment>& segments) { append(view(), segments); }
+
+  /// To this cache, or to a stage beside it.
+  template <class View>
+  static void append(const View& to, const std::vector<Segment>& segments) {
     std::vector<KvRow> k_rows, v_rows;
     for (const Segment& segment : segments) {
       for (std::int64_t i = 0; i < segment.rows; ++i) {
@@ -41,11 +46,10 @@ struct Cache {
       }
     }
     const std::int64_t rows = static_cast<std::int64_t>(k_rows.size());
-    const Append<CacheView<Ring<64>, heads, T>> append{
-        view(),
-        {segments.data(), static_cast<std::int64_t>(segments.size()), rows},
-        k_rows.data()->data(),
-        v_rows.data()->data()};
+    const Append<View> append{to,
+                              {segments.data(), static_cast<std::int64_t>(segments.size()), rows},
+                              k_rows.data()->data(),
+                              v_rows.data()->data()};
     for (std::int64_t row = 0; row < rows; ++row) append(row);
   }
 
@@ -104,6 +108,7 @@ struct BatchWorld {
       }
     }
     const std::vector<T> untouched = cache.k;
+    Cache<T> ring = cache;
     cache.append(segments);
     for (std::int64_t s = 0; s < sequences; ++s) {  // a sequence without rows keeps its bytes
       if (counts[s] != 0) continue;
@@ -113,15 +118,34 @@ struct BatchWorld {
 
     const Batch batch{segments.data(), static_cast<std::int64_t>(segments.size()),
                       static_cast<std::int64_t>(q.size())};
+    attend(cache.view(), batch, q);
+
+    using Staged = StagedView<View, Tile>;
+    std::vector<T> k(
+        static_cast<std::size_t>(stage_rows(batch.rows, batch.count, Tile) * heads.kv_dim()),
+        Cache<T>::nan());
+    std::vector<T> v = k;
+    const Staged staged{ring.view(), k.data(), v.data(), batch};
+    const OpenStage<Staged, CopyRow<Staged>> open{staged};
+    for (std::int64_t i = 0; i < open.calls(); ++i) open(i);
+    Cache<T>::append(staged, segments);
+    attend(staged, batch, q);
+    commit(staged);  // what was appended, in the same slots
+    wrong += std::memcmp(ring.k.data(), cache.k.data(), ring.k.size() * sizeof(T)) != 0;
+    wrong += std::memcmp(ring.v.data(), cache.v.data(), ring.v.size() * sizeof(T)) != 0;
+  }
+
+  template <class AnyView>
+  void attend(const AnyView& view, const Batch& batch, const std::vector<QueryRow>& q) {
     std::vector<QueryRow> by_scalar(q.size()), by_host(q.size());
-    const AttendScalar<Policy, Tile, View> scalar{cache.view(), batch, q.data()->data(),
-                                                  by_scalar.data()->data(), scores};
+    const AttendScalar<Policy, Tile, AnyView> scalar{view, batch, q.data()->data(),
+                                                     by_scalar.data()->data(), scores};
     for (std::int64_t i = 0; i < batch.rows * heads.q; ++i) scalar(i);
-    using Host = AttendHost<Policy, Tile, View>;
-    const Host host{cache.view(), batch, q.data()->data(), by_host.data()->data(), scores};
+    using Host = AttendHost<Policy, Tile, AnyView>;
+    const Host host{view, batch, q.data()->data(), by_host.data()->data(), scores};
     for (std::int64_t i = 0; i < Host::blocks(batch); ++i) host(i);
 
-    for (const Segment& segment : segments) {
+    for (const Segment& segment : std::span(batch.segments, batch.count)) {
       for (std::int64_t i = 0; i < segment.rows; ++i, ++rows) {
         const std::int64_t p = segment.start.value + i;
         const std::vector<int> versions(static_cast<std::size_t>(p + 1),

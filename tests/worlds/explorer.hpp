@@ -66,7 +66,8 @@ class Explorer {
               0});
     for (std::size_t i = 0; i < nodes_.size() && count_.all_right(); ++i) {
       for (std::int64_t rows = 1; nodes_[i].range.may_append(rows); ++rows) {
-        if (rows <= nodes_[i].range.appendable_in_place()) append_to(i, rows);
+        const bool fits = rows <= nodes_[i].range.appendable_in_place();
+        if (fits || rows > world_.stage) append_to(i, rows);
         if (rows <= world_.stage) stage_to(i, rows);
       }
       for (std::int64_t p = 0; p < nodes_[i].range.length(); ++p) {

@@ -175,7 +175,7 @@ class SequencesWalk {
     const Sequence from = sequences_[static_cast<std::size_t>(index)];
     for (std::int64_t rows = 1; rows <= smaller(most, from.timeline.appendable()); ++rows) {
       const bool fits = rows <= from.timeline.range_of_kind(0).appendable_in_place();
-      if (fits) targets.push_back(appended(index, s, rows, false));
+      if (fits || !PlanType::is_staged) targets.push_back(appended(index, s, rows, false));
       if (PlanType::is_staged) targets.push_back(appended(index, s, rows, true));
     }
     for (std::int64_t p = 0; p < from.timeline.length(); ++p) {
