@@ -16,12 +16,15 @@ KVRING_CONFORMANCE_SUITE_ON(Cuda, GptOss_20B);
 /// segment needs, each of one segment.
 struct Decode : testing::conformance::LibraryKernels {
   static constexpr std::int64_t most = 4;
+  // Which part attends to a tile follows from its position: a window's three tiles have four parts.
+  static constexpr std::int64_t start_step = 4 * 64;
 
   template <LayerPolicy Policy, std::int64_t Tile, class View, class Row>
   static void attend(const Cuda& gpu, Policy policy, KeyTile<Tile>, View cache, Batch host_batch,
                      Batch, const Row* q, Row* out, Scores score) {
     // Settled by the plan, not by the batch.
     constexpr DecodePlan plan = plan_decode<Policy, View::heads>(1024, 1, 132);
+    static_assert(Policy::window == unbounded || plan.parts == 4);
     Buffer<float, Cuda> scratch(gpu, plan.scratch_floats(View::heads, most));
     for (std::int64_t s = 0; s < host_batch.count; ++s) {
       Segment segment = host_batch.segments[s];

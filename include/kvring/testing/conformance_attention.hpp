@@ -94,12 +94,12 @@ void staged_is_full(const typename S::Backend& backend) {
 }
 
 /// Rows with a whole window, at other positions and so in other slots: the same bits. Shifts are
-/// whole tiles, for kernels cut keys there.
+/// whole tiles, for kernels cut keys there, or whole start_steps.
 template <class S>
 void any_start(const typename S::Backend& backend) {
   if constexpr (S::is_ring) {
-    const std::int64_t half = S::ring / 2 / S::tile * S::tile;
-    const std::int64_t window = (S::window / S::tile + 1) * S::tile;
+    constexpr std::int64_t step = detail::start_step<typename S::Kernels>(S::tile);
+    const auto steps = [](std::int64_t positions) { return positions / step * step; };
     const auto at = [&](std::int64_t begin) {
       const typename S::Prompt prompt{.seed = 4, .begin = begin};
       GuardedCache<S> cache(backend, 1, S::ring);
@@ -113,11 +113,12 @@ void any_start(const typename S::Backend& backend) {
     };
     const typename S::Results right = at(0);
     check_with_reference<S>({.seed = 4}, right);
+    // Half a ring, a window that wraps, rings, 2^31 within the window, and far beyond.
     for (const std::int64_t begin :
-         {S::tile, half, S::ring - window, S::ring, 3 * S::ring + half,
-          (std::int64_t{1} << 31) / S::tile * S::tile - window / 2 / S::tile * S::tile,
-          (std::int64_t{1} << 39) / S::tile * S::tile}) {
-      if (begin + window > detail::most_positions<typename S::Kernels>()) continue;
+         {step, steps(S::ring / 2), steps(S::ring - S::window / 2), steps(S::ring),
+          steps(3 * S::ring + S::ring / 2), steps((std::int64_t{1} << 31) - S::window / 2),
+          steps(std::int64_t{1} << 39)}) {
+      if (begin + S::window + 2 > detail::most_positions<typename S::Kernels>()) continue;
       CAPTURE(begin);
       check_same<S>("begun elsewhere", {.seed = 4}, at(begin), right);
     }

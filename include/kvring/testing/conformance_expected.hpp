@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -89,7 +90,7 @@ void check_with_reference(const typename S::Prompt& prompt, const typename S::Re
 
 /// The same rows, computed in another way. `what` says which.
 template <class S>
-void check_same(const char* what, const typename S::Prompt& prompt,
+void check_same(const std::string& what, const typename S::Prompt& prompt,
                 const typename S::Results& results, const typename S::Results& right) {
   REQUIRE(!right.empty());
   CHECK_MESSAGE(results.size() == right.size(), what, ": ", results.size(), " rows instead of ",

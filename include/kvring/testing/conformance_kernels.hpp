@@ -105,6 +105,11 @@ constexpr bool gives_same_bits() {
   return true;
 }
 template <class Kernels>
+constexpr std::int64_t start_step(std::int64_t key_tile) {
+  if constexpr (requires { Kernels::start_step; }) return Kernels::start_step;
+  return key_tile;
+}
+template <class Kernels>
 constexpr std::int64_t most_positions() {
   if constexpr (requires { Kernels::most_positions; }) return Kernels::most_positions;
   return std::int64_t{1} << 40;
@@ -123,6 +128,9 @@ using RowOf = typename detail::RowOf<Kernels, BackendType, View>::type;
 ///   template <class Backend, class View> using Row = ...;    // of q, k, v, out; else float
 ///   static constexpr bool same_bits = false;                 // its bits depend on the chunking:
 ///                                                            // compared within the tolerance
+///   static constexpr std::int64_t start_step = 256;          // rows that begin a multiple of this
+///                                                            // later have the same bits; else the
+///                                                            // plan's key tile
 ///   static constexpr bool takes_staged = true;                // its View may be a StagedView
 ///   static constexpr std::int64_t most_positions = 1 << 30;  // it counts no further than this
 template <class K, class BackendType, class Policy, class Tile, class View>

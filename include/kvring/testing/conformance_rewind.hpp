@@ -111,6 +111,14 @@ void legality() {
       }
       back.rewind_to({0});
       check(back, 0, 0);
+      // Goes on where such a sequence stood elsewhere, and nowhere else.
+      if (floor > 0)
+        check_refused([&] { back.resume(floor - 1, length); }, {floor - 1, length - 1});
+      check_refused([&] { back.resume(length, context + 1); }, {context});
+      check_refused([&] { back.resume(length + 1, length); }, {length + 1, length - 1});
+      check(back, 0, 0);
+      back.resume(floor, floor == 0 ? 0 : length);
+      check(back, floor, floor == 0 ? 0 : length);
     }
   }
 }

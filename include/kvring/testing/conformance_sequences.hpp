@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kvring/snapshot.hpp"
 #include "kvring/testing/conformance_plan.hpp"
+#include "kvring/testing/conformance_rewind.hpp"
 
 namespace kvring::testing::conformance {
 
@@ -82,7 +84,7 @@ void snapshot_and_fork(const B& backend) {
   constexpr std::int64_t more = smaller(PlanType::chunk, 3);
   const std::int64_t context = length + larger(drafts, more + 1);
   using Both = Sequences<PlanType, Kernels, B>;
-  Both ours(backend, context, 2), others(backend, context, 1);
+  Both ours(backend, context, 2), others(backend, context, 2);
   for (const Span& span : in_chunks(length, PlanType::chunk)) ours.advance(0, 200, span.rows, 0);
   if (drafts > 0) {  // now more has been written than the sequence is long
     ours.advance(0, 300, drafts, 0);
@@ -98,7 +100,7 @@ void snapshot_and_fork(const B& backend) {
     CHECK(copy->rewind_floor() == original.rewind_floor());
     CHECK(copy->appendable() == original.appendable());
   }
-  const auto check = [](const char* what, const std::vector<float>& a,
+  const auto check = [](const std::string& what, const std::vector<float>& a,
                         const std::vector<float>& b) {
     const Difference difference = differing_bits(std::span(a), std::span(b));
     CHECK_MESSAGE(!difference, what, ": ", difference);
@@ -108,11 +110,18 @@ void snapshot_and_fork(const B& backend) {
   const std::vector<float> forked = ours.advance(1, 400, more, more);
   const std::vector<float> right = ours.advance(0, 500, more, more);
   check("a restored sequence", others.advance(0, 500, more, more), right);
+  Snapshot<PlanType>(ours.caches, 1).restore(others.caches, 1);
+  check("a copy of the fork", others.advance(1, 600, 1, 1), ours.advance(1, 600, 1, 1));
   Snapshot<PlanType>(others.caches, 0).restore(ours.caches, 1);
-  check("a copy of the copy", ours.advance(1, 600, 1, 1), ours.advance(0, 600, 1, 1));
+  check("a copy of the copy", ours.advance(1, 700, 1, 1), ours.advance(0, 700, 1, 1));
   snapshot.restore(others.caches, 0);
   check("a sequence that is restored again", others.advance(0, 400, more, more), forked);
-  covering()->schedules += 4;
+  // A context too short is refused, and what was there stays.
+  Both brief(backend, length - 1, 1);
+  brief.advance(0, 800, 1, 0);
+  check_refused([&] { snapshot.restore(brief.caches, 0); }, {length - 1});
+  CHECK(brief.caches.timeline(0).length() == 1);
+  covering()->schedules += 5;
 }
 
 }  // namespace kvring::testing::conformance
