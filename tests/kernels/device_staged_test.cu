@@ -12,7 +12,7 @@
 
 #include "device.cuh"
 #include "kvring/kernels/append_rows.cuh"
-#include "kvring/kernels/attend_mma.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
 #include "kvring/kernels/attend_simt.cuh"
 #include "kvring/kernels/stage_rows.cuh"
 #include "kvring/live_range.hpp"
@@ -28,11 +28,12 @@ constexpr Scores scores{.scale = 0.2f, .softcap = 0};
 constexpr std::int64_t length = 700, context = 704, tile = 64, rewind = 20;
 constexpr std::int64_t longest = 256, sequences = 2;
 
-template <class P, Heads H, class Element>
+template <class P, Heads H, class Element, PrefillKernel Kernel = PrefillKernel::mma>
 struct Shape {
   using Policy = P;
   using T = Element;
   static constexpr Heads heads = H;
+  static constexpr PrefillKernel kernel = Kernel;
   using Rows = Prompt<H, T>;
   using View = CacheView<Ring<context>, H, T>;  // cut to fewer slots
   using Staged = StagedView<View, tile>;
@@ -74,7 +75,9 @@ struct Device {
     auto out = not_a_number<T>(gpu, q.size());
     const auto over = [&](auto view) {
       append_rows(gpu, view, batch, new_k.data(), new_v.data());
-      if constexpr (std::is_same_v<T, float>) {
+      if constexpr (S::kernel == PrefillKernel::wgmma) {
+        attend_wgmma(gpu, typename S::Policy{}, view, batch, q.data(), out.data(), scores);
+      } else if constexpr (std::is_same_v<T, float>) {
         attend_simt(gpu, typename S::Policy{}, view, batch, q.data(), out.data(), scores);
       } else {
         attend_mma(gpu, typename S::Policy{}, view, batch, q.data(), out.data(), scores);
@@ -172,4 +175,15 @@ TEST_CASE("device: staged chunks, chunks with headroom and full caches: the same
   check_shape<Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16>>(stream.backend());
   check_shape<Shape<Swa<1>, Heads{.q = 2, .kv = 1, .dim = 512}, bf16>>(stream.backend());
   check_shape<Shape<Swa<100>, Heads{.q = 4, .kv = 2, .dim = 36}, f32>>(stream.backend());
+}
+
+TEST_CASE("device: staged chunks by attend_wgmma: the same bits") {
+  if (no_gpu("device: staged chunks by attend_wgmma")) return;
+  constexpr PrefillKernel wgmma = PrefillKernel::wgmma;
+  const Stream stream;
+  check_shape<Shape<Swa<100>, Heads{.q = 8, .kv = 2, .dim = 64}, bf16, wgmma>>(stream.backend());
+  // Tiles of 128 keys: one may lie in the ring, across its wrap, and in the stage.
+  check_shape<Shape<Swa<70>, Heads{.q = 4, .kv = 2, .dim = 128}, f16, wgmma>>(stream.backend());
+  check_shape<Shape<Swa<300>, Heads{.q = 4, .kv = 1, .dim = 128}, bf16, wgmma>>(stream.backend());
+  check_shape<Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16, wgmma>>(stream.backend());
 }

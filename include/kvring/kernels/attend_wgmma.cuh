@@ -26,7 +26,7 @@ struct AttendWgmma {
   static constexpr int threads = Layout::threads, blocks_per_sm = Layout::blocks_per_sm;
   static constexpr int warpgroups = Layout::warpgroups, rows = Layout::rows, keys = Layout::keys;
   static constexpr int head_dim = Layout::head_dim, group = Layout::group;
-  static constexpr int blocks = Layout::blocks, ring_keys = Layout::ring_keys;
+  static constexpr int blocks = Layout::blocks;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -51,8 +51,8 @@ struct AttendWgmma {
     }
     if (threadIdx.x == 32) {
       arch::prefetch_map(params.q);
-      arch::prefetch_map(params.k);
-      arch::prefetch_map(params.v);
+      params.k.prefetch();
+      params.v.prefetch();
       arch::prefetch_map(params.out);
     }
     __syncthreads();
@@ -201,39 +201,30 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   static_assert(wgmma_fits<heads, typename View::Element>,
                 "kvring: attend_wgmma takes head dims of 64, 128 or 256, in groups that divide 64");
   if constexpr (Storage::is_ring) {
-    static_assert(check::all<check::RingIsWholeTiles<Storage::slots, Kernel::ring_keys>>);
+    static_assert(check::all<check::RingIsWholeTiles<Storage::slots, detail::part_keys>>);
   }
   require(score.scale > 0, "attention with a scale of ", score.scale, ": it must be above 0");
-  require(cache.slots <= std::numeric_limits<int>::max(), "a cache of ", cache.slots,
-          " slots: attend_wgmma counts up to ", std::numeric_limits<int>::max());
+  require(cache.cache_slots() <= std::numeric_limits<int>::max(), "a cache of ",
+          cache.cache_slots(), " slots: attend_wgmma counts up to ",
+          std::numeric_limits<int>::max());
   const RowTiles tiles{batch, Kernel::group, Kernel::rows};
   if (batch.rows == 0) return;
 
-  // Queries and results: 64 columns, heads of a group, rows, blocks of columns, kv heads. K and V:
-  // 64 columns, slots, blocks of columns, kv heads, sequences, of which a view does not know how
-  // many there are. A box then lies in shared memory as a product wants it.
-  constexpr std::int64_t many = std::int64_t{1} << 20;
+  // 64 columns, heads of a group, rows, blocks of columns, kv heads.
   constexpr int group = Kernel::group, blocks = Kernel::blocks;
   const arch::TensorShape query_shape{{64, group, batch.rows, blocks, heads.kv},
                                       {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
-  const arch::TensorShape cache_shape{
-      {64, cache.slots, blocks, heads.kv, many},
-      {heads.kv_dim(), 64, heads.dim, cache.slots * heads.kv_dim()}};
   const std::array<int, 5> query_box{64, group, 64 / group, blocks, 1};
-  const std::array<int, 5> tile_box{64, Kernel::keys, blocks, 1, 1};
-  const std::array<int, 5> part_box{64, Kernel::ring_keys, 1, 1, 1};
   int device = 0, multiprocessors = 0;
   check_cuda(cudaGetDevice(&device));
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   const std::int64_t items = tiles.count() * heads.kv;
   launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(smaller(items, multiprocessors))},
                         {.q = arch::tensor_map(q, query_shape, query_box),
-                         .k = arch::tensor_map(cache.k, cache_shape, tile_box),
-                         .v = arch::tensor_map(cache.v, cache_shape, tile_box),
                          .out = arch::tensor_map(static_cast<const typename View::Element*>(out),
                                                  query_shape, query_box),
-                         .k_part = arch::tensor_map(cache.k, cache_shape, part_box),
-                         .v_part = arch::tensor_map(cache.v, cache_shape, part_box),
+                         .k = WgmmaTiles<View, Kernel::keys>::of_keys(cache),
+                         .v = WgmmaTiles<View, Kernel::keys>::of_values(cache),
                          .cache = cache,
                          .tiles = tiles,
                          .out_rows = out,

@@ -51,12 +51,22 @@ struct StagedView {
   template <std::int64_t KernelTile>
   KVRING_HD StagedSegment<RingView> of_segment(std::int64_t index) const {
     static_assert(check::all<check::StageIsWholeTiles<Tile, KernelTile>>);
-    const Segment& segment = fresh.segments[index];
-    const std::int64_t first_row = segment.first_row + index * Tile;
     return {.ring = ring,
-            .stage = KvPointers<Element>{k, v} + first_row * heads.kv_dim(),
-            .staged_from = {segment.start.value / Tile * Tile}};
+            .stage = KvPointers<Element>{k, v} + first_row_of(index) * heads.kv_dim(),
+            .staged_from = staged_from(index)};
+  }
+  /// The row of the stage where a segment's first tile begins, and that tile's first position.
+  KVRING_HD std::int64_t first_row_of(std::int64_t index) const {
+    return fresh.segments[index].first_row + index * Tile;
+  }
+  KVRING_HD Position staged_from(std::int64_t index) const {
+    return {fresh.segments[index].start.value / Tile * Tile};
   }
 };
+
+template <class View>
+inline constexpr bool is_staged_view = false;
+template <class RingView, std::int64_t Tile>
+inline constexpr bool is_staged_view<StagedView<RingView, Tile>> = true;
 
 }  // namespace kvring

@@ -9,6 +9,7 @@
 #include "kvring/kernels/attend_scalar.hpp"
 #include "kvring/kernels/row_tiles.hpp"
 #include "kvring/kernels/wgmma_shape.hpp"
+#include "kvring/kernels/wgmma_tiles.cuh"
 #include "kvring/kernels/wgmma_work.cuh"
 
 namespace kvring {
@@ -23,9 +24,6 @@ struct WgmmaLayout {
   static constexpr int head_dim = static_cast<int>(heads.dim);
   static constexpr int group = static_cast<int>(heads.group());
   static constexpr int blocks = head_dim / 64;  // of 64 columns
-  // Rings are multiples of 64 slots: a tile of 128 keys may meet the wrap in its middle.
-  static constexpr int ring_keys = 64;
-  static constexpr bool may_wrap = View::Storage::is_ring && keys > ring_keys;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
 
   /// A tile of V with rows that no row of its item sees: they become 0 before it is `full`.
@@ -45,8 +43,8 @@ struct WgmmaLayout {
   static_assert(sizeof(SharedStorage) <= shared_bytes_per_block(90));
 
   struct Params {
-    CUtensorMap q, k, v, out;
-    CUtensorMap k_part, v_part;  // for tiles that wrap
+    CUtensorMap q, out;
+    WgmmaTiles<View, keys> k, v;
     View cache;
     RowTiles tiles;
     T* out_rows;  // [rows, q_heads, head_dim]

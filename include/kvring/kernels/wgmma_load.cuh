@@ -18,8 +18,7 @@ class WgmmaLoad {
   static constexpr Heads heads = Layout::heads;
   static constexpr int warpgroups = Layout::warpgroups, rows = Layout::rows, keys = Layout::keys;
   static constexpr int head_dim = Layout::head_dim, group = Layout::group;
-  static constexpr int blocks = Layout::blocks, ring_keys = Layout::ring_keys;
-  static constexpr bool may_wrap = Layout::may_wrap;
+  static constexpr int blocks = Layout::blocks;
   static constexpr int query_bytes = Layout::query_bytes, tile_bytes = Layout::tile_bytes;
 
  public:
@@ -56,39 +55,29 @@ class WgmmaLoad {
   /// The thread that loads keys and values: K(n - 1), K(n - 2), V(n - 1), K(n - 3) ... V(0).
   __device__ static void load_tiles(const Params& params, SharedStorage& shared) {
     Turn turn, clearing;
-    const int slots = static_cast<int>(params.cache.slots);
+    const auto slots = static_cast<int>(params.cache.cache_slots());
     // `slot`: of the tile's first key. Its bytes are counted on `loaded`.
-    const auto load = [&](const CUtensorMap& map, const CUtensorMap& part, const WorkItem& item,
-                          int slot, arch::Barrier& loaded) {
-      unsigned char* to = shared.slots[turn.slot];
+    const auto load = [&](const auto& tiles, const WorkItem& item, int tile, int slot,
+                          arch::Barrier& loaded) {
       loaded.arrive_and_expect(tile_bytes);
-      if (!may_wrap || slot + keys <= slots) {
-        arch::load_box(to, map, {0, slot, 0, item.kv_head, item.sequence}, loaded);
-      } else {
-        for (int i = 0; i < blocks * (keys / ring_keys); ++i) {
-          const int block = i % blocks, first = i / blocks * ring_keys;
-          const int at = slot + first < slots ? slot + first : slot + first - slots;
-          arch::load_box(to + (block * keys + first) * 128, part,
-                         {0, at, block, item.kv_head, item.sequence}, loaded);
-        }
-      }
+      tiles.load(shared.slots[turn.slot], item, tile, slot, loaded);
       turn.next();
     };
-    const auto load_keys = [&](const WorkItem& item, int slot) {
+    const auto load_keys = [&](const WorkItem& item, int tile, int slot) {
       shared.empty[turn.slot].wait(turn.parity ^ 1);
-      load(params.k, params.k_part, item, slot, shared.full[turn.slot]);
+      load(params.k, item, tile, slot, shared.full[turn.slot]);
     };
-    const auto load_values = [&](const WorkItem& item, int slot, int tile) {
+    const auto load_values = [&](const WorkItem& item, int tile, int slot) {
       shared.empty[turn.slot].wait(turn.parity ^ 1);
       const bool unseen = item.begin > tile * keys || item.last + 1 < (tile + 1) * keys;
       if (!unseen) {
-        load(params.v, params.v_part, item, slot, shared.full[turn.slot]);
+        load(params.v, item, tile, slot, shared.full[turn.slot]);
         return;
       }
       // No more tiles wait to be cleared than there are slots: the oldest note is read.
       shared.to_clear[clearing.slot] = {
           .slot = turn.slot, .begin = item.begin - tile * keys, .end = item.last + 1 - tile * keys};
-      load(params.v, params.v_part, item, slot, shared.loaded[clearing.slot]);
+      load(params.v, item, tile, slot, shared.loaded[clearing.slot]);
       clearing.next();
     };
 
@@ -97,15 +86,15 @@ class WgmmaLoad {
       const WorkItem item = shared.items[number % 2];
       if (!item.exists) break;
       int slot = item.slot;
-      load_keys(item, slot);
+      load_keys(item, item.tiles - 1, slot);
 #pragma unroll 1
       for (int tile = item.tiles - 2; tile >= 0; --tile) {
         const int of_values = slot;
         slot = slot < keys ? slot - keys + slots : slot - keys;
-        load_keys(item, slot);
-        load_values(item, of_values, tile + 1);
+        load_keys(item, tile, slot);
+        load_values(item, tile + 1, of_values);
       }
-      load_values(item, slot, 0);
+      load_values(item, 0, slot);
     }
     shared.empty[turn.slot].wait(turn.parity ^ 1);
     shared.to_clear[clearing.slot].slot = no_slot;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kvring/kernels/row_tiles.hpp"
+#include "kvring/kernels/staged_view.hpp"
 #include "kvring/kernels/tiles.hpp"
 
 namespace kvring {
@@ -20,6 +21,9 @@ struct WorkItem {
   int begin;        // the first key that one of them sees
   int tiles;
   int slot;  // of the newest tile
+  // Rows of the stage, where there is one: of the first tile, were it staged, and of the first
+  // staged key.
+  int stage_row, stage_begin;
 };
 
 template <LayerPolicy Policy, class View, int rows, int keys>
@@ -45,7 +49,11 @@ __device__ WorkItem make_item(const View& cache, const RowTiles& row_tiles, int 
   item.first = static_cast<int>(first - tiles.begin);
   item.last = static_cast<int>(last - tiles.begin);
   item.begin = static_cast<int>(Policy::first_visible(first) - tiles.begin);
-  item.slot = static_cast<int>(View::Storage::slot(tiles.end - keys, cache.slots).value);
+  item.slot = static_cast<int>(View::Storage::slot(tiles.end - keys, cache.cache_slots()).value);
+  if constexpr (is_staged_view<View>) {
+    item.stage_begin = static_cast<int>(cache.first_row_of(s));
+    item.stage_row = item.stage_begin + static_cast<int>(tiles.begin - cache.staged_from(s));
+  }
   return item;
 }
 

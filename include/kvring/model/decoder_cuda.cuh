@@ -259,7 +259,7 @@ class CudaDecoder {
       if (w.out > 0) shapes.push_back({w.out, w.in, f32_out, most_rows});
     };
     for (const CudaLayerWeights<T>& layer : weights.layers) {
-      add(layer.qkv, false, layout.rows);
+      add(layer.qkv, true, layout.rows);
       add(layer.out, true, layout.rows);
       add(layer.gate_up, false, layout.ffn_rows);
       add(layer.down, true, layout.rows);

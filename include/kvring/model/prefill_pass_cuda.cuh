@@ -8,7 +8,7 @@
 
 #include "kvring/cache.hpp"
 #include "kvring/kernels/append_fused.cuh"
-#include "kvring/kernels/attend_mma.cuh"
+#include "kvring/kernels/attend_prefill.cuh"
 #include "kvring/kernels/elementwise_cuda.cuh"
 #include "kvring/kernels/rows_cuda.cuh"
 #include "kvring/kernels/stage_rows.cuh"
@@ -173,14 +173,14 @@ struct PrefillPass {
     const auto kind = static_cast<std::size_t>(Plan::kind_of[static_cast<std::size_t>(i)]);
     const std::int64_t skipped = Plan::owns_cache(i) ? 0 : first;  // of the projection
     if (skipped == batch.rows()) return;
-    T* qkv = work.elements(layout.qkv);
+    float* qkv = work.singles(layout.qkv);
     multiply(work.elements(layout.normed) + skipped * hidden, batch.rows() - skipped, w.qkv, qkv);
-    work.template append<Kind>(gpu, i, cache, batch.from(skipped), static_cast<const T*>(qkv),
+    work.template append<Kind>(gpu, i, cache, batch.from(skipped), static_cast<const float*>(qkv),
                                work.singles(layout.rope[kind]) + skipped * Kind::rope.rotated);
     if (rest == 0) return;
-    attend_mma(gpu, typename Kind::Policy{}, cache, batch.from(first),
-               work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
-               work.elements(layout.attended), work.template scores<Kind>());
+    attend_prefill(gpu, typename Kind::Policy{}, cache, batch.from(first),
+                   work.elements(layout.q) + (first - skipped) * Kind::heads.q_dim(),
+                   work.elements(layout.attended), work.template scores<Kind>());
     float* added = work.singles(layout.added);
     multiply(work.elements(layout.attended), rest, w.out, added);
     work.add(gpu, added, w.post_attention_norm, 1, &w.ffn_norm, first, rest);

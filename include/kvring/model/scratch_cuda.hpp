@@ -25,8 +25,8 @@ struct CudaScratch {
   std::int64_t residual;  // f32 [rows, hidden]
   std::int64_t normed;    // T [rows, hidden]
   std::int64_t added;     // f32 [rows, hidden]: what a block adds to the residual
-  std::int64_t qkv;       // T [rows, q, k and v of the widest kind]
-  std::int64_t q;         // T [rows, q_heads, head_dim] of the widest kind
+  std::int64_t qkv;  // f32 [rows, q, k and v of the widest kind]: rounded once, after the norms
+  std::int64_t q;    // T [rows, q_heads, head_dim] of the widest kind
   std::int64_t attended;  // T [rows, q_heads, head_dim]
   std::int64_t gate_up;   // T [ffn_rows, 2 * ffn]
   std::int64_t gated;     // T [rows, ffn], or [rows, per_layer_width]
@@ -67,7 +67,7 @@ struct CudaScratch {
     residual = take(rows * Model::hidden * single);
     normed = take(rows * Model::hidden * element);
     added = take(rows * Model::hidden * single);
-    qkv = take(rows * qkv_dim * element);
+    qkv = take(rows * qkv_dim * single);
     q = take(rows * q_dim * element);
     attended = take(rows * q_dim * element);
     gate_up = take(ffn_rows * 2 * ffn * element);
