@@ -103,10 +103,11 @@ void any_start(const typename S::Backend& backend) {
     const auto at = [&](std::int64_t begin) {
       const typename S::Prompt prompt{.seed = 4, .begin = begin};
       GuardedCache<S> cache(backend, 1, S::ring);
-      const std::int64_t first = begin + S::window - 1;
-      cache.append_span(0, prompt, begin, first + 3);
+      const Piece<typename S::Prompt> last{0, &prompt, begin + S::window - 1, smaller(S::chunk, 3)};
+      cache.append_span(0, prompt, begin, last.start);
+      cache.append({last});
       typename S::Results results, from_zero;
-      cache.attend_into(results, {0, &prompt, first, 3});
+      cache.attend_into(results, last);
       for (const auto& [p, row] : results) from_zero[p - begin] = row;
       ++covering()->schedules;
       return from_zero;

@@ -90,13 +90,12 @@ void poison(const typename S::Backend& backend) {
   int turn = 0;
   const float poisons[] = {std::numeric_limits<float>::quiet_NaN(), huge,
                            -std::numeric_limits<float>::infinity()};
-  for (const bool first_or_last : {true, false}) {
+  for (const int half : {0, 1}) {  // every other row attends amid poison
     // What a row does not see, no later row does: it may be poisoned for good.
     GuardedCache<S> cache(backend, 1, slots_of<S>());
     typename S::Results results;
     walk<S>(cache, prompt, schedule, spans, [&](auto& c, const auto& piece) {
-      const bool mine = (turn++ % 2 == 0) == first_or_last;
-      if (mine) {
+      if (turn++ % 2 == half) {
         c.fill_all_but(0, S::oldest_seen(piece.start), piece.start,
                        from_f32<T>(poisons[turn / 2 % 3]));
       }
@@ -107,24 +106,25 @@ void poison(const typename S::Backend& backend) {
 }
 
 /// Sequences of other lengths in one launch, before and behind: each row has the bits that it has
-/// alone, and each sequence the bytes.
+/// alone.
 template <class S>
 void batch_neighbours(const typename S::Backend& backend) {
-  const std::int64_t far = S::is_ring ? S::ring + S::window / 2 + 5 : S::length;
-  std::vector<std::int64_t> lengths{1, S::tile + 1, std::min(S::length, S::chunk + 1), far};
-  if (S::has_window) lengths.insert(lengths.begin() + 1, std::min(S::length, S::window));
+  std::vector<std::int64_t> lengths{1, S::tile + 1, S::chunk + 1,
+                                    S::is_ring ? S::ring + S::window / 2 + 5 : S::length};
+  if (S::has_window) lengths.insert(lengths.begin() + 1, S::window);
+  if (!S::is_ring) {
+    for (std::int64_t& length : lengths) length = std::min(length, S::length);
+  }
   const std::int64_t sequences = std::ssize(lengths);
   const std::int64_t slots = slots_of<S>();
   std::vector<typename S::Prompt> prompts;
+  std::vector<std::int64_t> order;  // of the sequences in the launch: odd ones first
   for (std::int64_t s = 0; s < sequences; ++s) {
     prompts.push_back({.seed = 20 + static_cast<std::uint64_t>(s)});
+    order.insert(s % 2 == 0 ? order.end() : order.begin(), s);
   }
-  // In the last launch each has from 1 to 5 rows, and the order of the sequences is another.
   GuardedCache<S> cache(backend, sequences, slots);
-  typename S::Pieces pieces;
-  std::vector<std::int64_t> order;
-  for (std::int64_t s = 1; s < sequences; s += 2) order.push_back(s);
-  for (std::int64_t s = 0; s < sequences; s += 2) order.push_back(s);
+  typename S::Pieces pieces;  // from 1 to 5 rows of each
   for (const std::int64_t s : order) {
     const std::int64_t length = lengths[static_cast<std::size_t>(s)];
     const std::int64_t last = std::min({length, s + 1, S::chunk});

@@ -81,7 +81,7 @@ void legality() {
     most = std::max<std::int64_t>(0, most);
     Timeline<Plan> refusing = now;
     check_refused([&] { refusing.append(most + 1); }, {most + 1, length});
-    if (floor > 0) check_refused([&] { refusing.rewind_to({floor - 1}); }, {floor - 1, floor});
+    if (floor > 1) check_refused([&] { refusing.rewind_to({floor - 1}); }, {floor - 1, floor});
     check_refused([&] { refusing.rewind_to({length + 1}); }, {length + 1, length});
     check_refused([&] { refusing.rewind_to({-1}); }, {-1});
     for (const Timeline<Plan>* timeline : {&now, &std::as_const(refusing)}) {

@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "kvring/chunk.hpp"
-#include "kvring/testing/conformance_subject.hpp"
+#include "kvring/testing/conformance_cache.hpp"
 
 namespace kvring::testing::conformance {
 
 /// The rows round each boundary b, b - 2 ... b + 1, as ordered spans without overlap. A query at
-/// W - 1 is the first with a whole window; the one at R takes the first slot anew. Behind the last
-/// span, at 2R, the ring has wrapped twice.
+/// W - 1 is the first with a whole window; the row at R takes the first slot anew, and the one at
+/// 2R takes it a third time.
 template <class S>
 std::vector<Span> boundary_spans() {
   std::vector<std::int64_t> boundaries{0, S::tile, S::chunk, 2 * S::chunk};
