@@ -9,7 +9,9 @@ The killers are first built and run against the library as it is, where all must
 
 Also checked here: every rule of checks.hpp has a case in tests/compile_fail that bears its name.
 
-    mutants.py [--jobs N] [NAME...]      NAME: only mutants whose name contains it
+    mutants.py [--jobs N] [--device] [NAME...]      NAME: only mutants whose name contains it
+
+--device: those of the GPU's kernels instead, built by nvcc, where there is a GPU.
 """
 
 import argparse
@@ -28,6 +30,8 @@ TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
 CXX = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++20", "-O1", "-w", f"-I{TESTS}"]
+NVCC = os.environ.get("NVCC", "nvcc")
+DEVICE_FLAGS = ["-std=c++20", "-O3", "-w", "-gencode", "arch=compute_90a,code=sm_90a", f"-I{TESTS}", "-lcuda"]
 SECONDS = 300  # for one test to end
 
 
@@ -43,7 +47,7 @@ class Edit:
 class Mutant:
     name: str
     edits: tuple
-    killer: str
+    killer: str  # files of tests/, with a space between; the first refuses if `proof`
     proof: bool = False  # a static_assert of the killer may be what fails
 
 
@@ -319,6 +323,28 @@ MUTANTS = [
 ]
 
 
+RING, TILES_OF_GPU = "kernels/device_traps_ring_test.cu", "kernels/device_traps_tiles_test.cu"
+DEVICE_MUTANTS = [
+    mutant("W+1 for W, on the GPU", "policy.hpp", "query.value - (Window - 1)", "query.value - Window",
+           RING),
+    mutant("tiles from position 0 on", "kernels/tiles.hpp",
+           "{Policy::first_visible(first).value / Tile * Tile}", "{0}", RING),
+    mutant("a sink in every part", "kernels/attention_block.cuh", " && part == 0", "",
+           f"{RING} {TILES_OF_GPU}"),
+    mutant("values out of sight are not zeroed, mma and decode", "kernels/attention_copies.cuh",
+           "const bool valid = Whole || (row >= begin && row < end);", "const bool valid = true;", RING),
+    mutant("values out of sight are not zeroed, wgmma", "kernels/wgmma_load.cuh",
+           "const int unseen = before + larger(0, keys - tile.end);", "const int unseen = 0 * before;",
+           RING),
+    mutant("values out of sight are not zeroed, simt", "kernels/simt_tile.cuh",
+           "const bool visible = row >= seen.begin && row < seen.end;", "const bool visible = true;",
+           RING),
+    mutant("no modulo on write, append_rows", "kernels/append_rows.cuh",
+           "view.row(segment.sequence, p)", "(segment.sequence * view.slots + p.value) * width",
+           "kernels/device_traps_append_test.cu"),
+]
+
+
 def run(command, seconds=SECONDS):
     """(exit status or None if it did not end, its output)"""
     try:
@@ -330,8 +356,9 @@ def run(command, seconds=SECONDS):
 
 
 def build(killer, include, main_object, program):
-    return run([CXX, *FLAGS, f"-I{include}", str(TESTS / killer), str(main_object), "-o",
-                str(program)])
+    compiler = [CXX, *FLAGS] if killer.endswith(".cpp") else [NVCC, *DEVICE_FLAGS]
+    return run([*compiler, f"-I{include}", *(str(TESTS / file) for file in killer.split()),
+                str(main_object), "-o", str(program)])
 
 
 def test(killer, program):
@@ -379,6 +406,8 @@ def pass_unchanged(killer, folder, main_object):
     code, report = build(killer, ROOT / "include", main_object, folder / "test")
     if code == 0:
         code, report = test(killer, folder / "test")
+    if code == 0 and not killer.endswith(".cpp") and not re.search(r"^[1-9]\d* passed, 0 failed, 0 skipped$", report, re.MULTILINE):
+        return f"{killer} was skipped; is there a GPU?\n{report[-500:]}"
     return None if code == 0 else f"{killer} fails without a mutant:\n{report[-2000:]}"
 
 
@@ -402,11 +431,13 @@ def in_folder(root, index, f, *arguments):
 def main():
     parser = argparse.ArgumentParser(description="See the top of this file.")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--device", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    wanted = [m for m in MUTANTS
+    mutants = DEVICE_MUTANTS if options.device else MUTANTS
+    wanted = [m for m in mutants
               if not options.names or any(name in m.name for name in options.names)]
-    if len({m.name for m in MUTANTS}) != len(MUTANTS):
+    if len({m.name for m in mutants}) != len(mutants):
         sys.exit("mutants.py: two mutants have one name")
 
     killed = survived = 0
