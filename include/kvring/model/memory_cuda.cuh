@@ -25,11 +25,16 @@ inline std::int64_t cuda_free_bytes() {
   return static_cast<std::int64_t>(free + reserved - std::min(used, reserved));
 }
 
+/// What no plan counts: the pool grows in steps of 32 MiB, and kernels are loaded when they are
+/// first launched (another 32 MiB were seen with cuBLASLt's).
+inline constexpr std::int64_t cuda_reserve_bytes = std::int64_t{64} << 20;
+
 /// Throws Error, with what is wanted, what is free and the longest context that would fit, unless
-/// `bytes_of(context)` are free. bytes_of must not fall with a longer context.
+/// `bytes_of(context)` and a reserve are free. bytes_of must not fall with a longer context.
 template <class BytesOf>
 void require_cuda_memory(std::int64_t context, std::int64_t sequences, BytesOf bytes_of) {
-  const std::int64_t free = cuda_free_bytes(), wanted = bytes_of(context);
+  const std::int64_t free = larger(0, cuda_free_bytes() - cuda_reserve_bytes);
+  const std::int64_t wanted = bytes_of(context);
   if (wanted <= free) return;
   std::int64_t fits = 0, too_long = context;
   while (too_long - fits > 1) {
