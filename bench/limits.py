@@ -31,6 +31,8 @@ UNITS = {
 ROWS = [("prefill", f"prefill/hd={dim}/heads={heads}/{seen}/length=8192") for dim, heads, seen in (
     (64, "32:8", "causal"), (96, "32:8", "causal"), (128, "32:8", "causal"), (256, "8:2", "causal"),
     (512, "8:2", "causal"), (256, "8:2", "window=512"), (64, "64:8", "window=128"))] + [
+    ("wgmma", f"wgmma/hd={dim}/heads={heads}/{seen}/length=8192") for dim, heads, seen in (
+    (128, "32:8", "causal"), (256, "8:2", "causal"), (512, "8:2", "causal"), (256, "8:2", "window=512"))] + [
     ("decode", "decode/hd=256/heads=8:2/window=512/length=32768/batch=1"),
     ("decode", "decode/hd=256/heads=8:2/window=512/length=32768/batch=128"),
     ("decode", "decode/hd=128/heads=32:8/causal/length=32768/batch=1"),

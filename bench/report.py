@@ -314,8 +314,8 @@ def is_prefill(row):
 
 def is_plot_row(row):
     """Rows whose only use is the plot of time against length."""
-    return field(row["name"], "length") not in ("8192", "16384") or (
-        field(row["name"], "length") == "16384" and field(row["name"], "hd") == "256")
+    length = field(row["name"], "length") or "8192"  # a ragged batch has none
+    return length not in ("8192", "16384") or (length == "16384" and field(row["name"], "hd") == "256")
 
 
 def kinds(report, *wanted):
@@ -326,11 +326,11 @@ def prefill_part(report):
     rows = [row for row in kinds(report, "prefill") if not is_plot_row(row)]
     hopper = {row["name"].replace("wgmma", "prefill"): both(row["ours"]) for row in kinds(report, "wgmma")}
     shares = {row["name"].replace("wgmma", "prefill"): share_cell(row) for row in kinds(report, "wgmma")}
-    body = [[shape_of(row["name"]), tokens(field(row["name"], "length")), both(row["ours"]),
+    body = [[shape_of(row["name"]), tokens(field(row["name"], "length")) or "256 x 16-8,192", both(row["ours"]),
              hopper.get(row["name"], "-"), peer_cell(row, "flash"), peer_cell(row, "cudnn"), peer_cell(row, "flex"),
              peer_cell(row, "efficient"), " / ".join(share for share in (share_cell(row), shares.get(row["name"])) if share)]
             for row in rows]
-    return table(["prefill", "tokens", "`attend_mma`", "`attend_wgmma`", "flash", "cuDNN", "flex", "efficient", "of a matrix product"], body)
+    return table(["prefill", "tokens", "`attend_mma`", "sm_90a", "flash", "cuDNN", "flex", "efficient", "of a matrix product"], body)
 
 
 def decode_part(report):
@@ -381,7 +381,7 @@ def label_of(name):
     if kind == "e2e":
         return " ".join(name.split("/")[1:]).replace("_", " ").replace("=", " ")
     if "ragged" in name:
-        return "decode ragged, 1,024 sequences"
+        return "decode ragged, 1,024 sequences" if kind == "decode" else f"{kind}, {shape_of(name)}, ragged"
     if "append" in kind:
         return f"{kind}, hd {field(name, 'hd')}, {tokens(field(name, 'rows'))} rows"
     batch = f", batch {field(name, 'batch')}" if field(name, "batch") else ""
@@ -468,7 +468,7 @@ def length_plot(report):
     """Time against length, both axes logarithmic: what has slope 1 is linear in length."""
     lines = {}
     for row in kinds(report, "prefill", "wgmma"):
-        if field(row["name"], "hd") == "256":
+        if field(row["name"], "hd") == "256" and field(row["name"], "length"):
             kernel = "attend_wgmma" if row["name"].startswith("wgmma") else "attend_mma"
             lines.setdefault(f"{shape_of(row['name'])}, {kernel}", []).append(
                 (int(field(row["name"], "length")), median(row["median_us"]) * 1e-3))

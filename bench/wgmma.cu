@@ -1,5 +1,5 @@
-// Prefill attention by attend_wgmma, on sm_90a. Rows are missing where attend_prefill would take
-// another kernel.
+// Prefill attention by the kernels that sm_90a alone has. Rows are missing where attend_prefill
+// would take attend_mma.
 #include "kvring/kernels/attend_prefill.cuh"
 #include "prefill_shapes.cuh"
 
@@ -9,9 +9,9 @@ namespace {
 
 struct Wgmma {
   template <class Policy, Heads heads>
-  static constexpr bool exists = prefill_kernel<Policy, heads, bf16> == PrefillKernel::wgmma;
+  static constexpr bool exists = prefill_kernel<Policy, heads, bf16> != PrefillKernel::mma;
 
-  void operator()(auto... arguments) const { attend_wgmma(arguments...); }
+  void operator()(auto... arguments) const { attend_prefill(arguments...); }
 };
 
 }  // namespace
