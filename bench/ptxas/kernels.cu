@@ -40,6 +40,9 @@ void wgmma(const char* label) {
   if constexpr (prefill_kernel<Policy, heads, bf16> == PrefillKernel::wgmma) {
     show<AttendWgmma<Policy, CacheView<Storage<Policy>, heads, bf16>>>(label);
   }
+  if constexpr (prefill_kernel<Policy, heads, bf16> == PrefillKernel::wgmma512) {
+    show<AttendWgmma512<Policy, CacheView<Storage<Policy>, heads, bf16>>>(label);
+  }
 }
 
 template <class Policy, Heads heads, int cluster>
@@ -83,6 +86,7 @@ int main() {
   wgmma<Dense, llama128>("prefill by wgmma, hd 128, 32/8, causal");
   wgmma<Dense, gemma256>("prefill by wgmma, hd 256, 8/2, causal");
   wgmma<Swa<512>, gemma256>("prefill by wgmma, hd 256, 8/2, W 512");
+  wgmma<Dense, gemma512>("prefill by wgmma, hd 512, 8/2, causal");
 #if __CUDA_ARCH_LIST__ >= 900
   decode<Swa<512>, gemma256, 8>("decode, hd 256, 8/2, W 512, cluster of 8");
 #endif

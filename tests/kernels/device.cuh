@@ -18,6 +18,16 @@ inline bool no_gpu(const char* name) {
   return true;
 }
 
+/// The same, if there is none of compute capability 9.0.
+inline bool no_hopper(const char* name) {
+  if (no_gpu(name)) return true;
+  int major = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  if (major == 9) return false;
+  skip(name, "no GPU of compute capability 9.0");
+  return true;
+}
+
 /// The host's arithmetic is the device's, bit for bit, if the compiler of the host was allowed to
 /// fuse a multiplication and an addition.
 #if defined(__FMA__) || defined(__aarch64__)

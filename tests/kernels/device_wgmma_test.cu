@@ -16,16 +16,6 @@ struct Hopper {
   }
 };
 
-/// Says that a test case was skipped, if there is no Hopper.
-bool no_hopper(const char* name) {
-  if (no_gpu(name)) return true;
-  int major = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  if (major == 9) return false;
-  skip(name, "no GPU of compute capability 9.0");
-  return true;
-}
-
 using Sinks = Attention<Swa<128>, Heads{.q = 64, .kv = 8, .dim = 64}>;
 using Causal64 = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 64}>;
 using Itself = Attention<Swa<1>, Heads{.q = 2, .kv = 2, .dim = 64}>;

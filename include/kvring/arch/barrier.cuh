@@ -23,6 +23,13 @@ class Barrier {
     cuda::ptx::mbarrier_arrive(cuda::ptx::sem_release, cuda::ptx::scope_cta,
                                cuda::ptx::space_shared, &state_);
   }
+  /// Arrives at a barrier of any block of the cluster, where of_block() finds it. Orders nothing:
+  /// for shared memory that was only read, and by instructions that have been waited for. To order
+  /// writes across the cluster would cost more than the copies that this barrier admits.
+  __device__ void arrive_in_cluster() {
+    cuda::ptx::mbarrier_arrive(cuda::ptx::sem_relaxed, cuda::ptx::scope_cluster,
+                               cuda::ptx::space_cluster, &state_);
+  }
   /// Arrives, and announces bytes that copies will bring.
   __device__ void arrive_and_expect(std::uint32_t bytes) {
     cuda::ptx::mbarrier_arrive_expect_tx(cuda::ptx::sem_release, cuda::ptx::scope_cta,

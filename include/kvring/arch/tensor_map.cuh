@@ -66,6 +66,20 @@ __device__ inline void load_box(void* to, const CUtensorMap& map, const std::int
   cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at,
                                   barrier.handle());
 }
+/// The same for the blocks of the cluster in `blocks`, bit i for block i: to the same place in the
+/// shared memory of each, counted on the same barrier of each.
+__device__ inline void load_box_for(std::uint16_t blocks, void* to, const CUtensorMap& map,
+                                    const std::int32_t (&at)[5], Barrier& barrier) {
+  cuda::ptx::cp_async_bulk_tensor(cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at,
+                                  barrier.handle(), blocks);
+}
+/// Brings a box to the L2.
+__device__ inline void prefetch_box(const CUtensorMap& map, const std::int32_t (&at)[5]) {
+  asm volatile(
+      "cp.async.bulk.prefetch.tensor.5d.L2.global.tile [%0, {%1, %2, %3, %4, %5}];\n" ::"l"(&map),
+      "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4])
+      : "memory");
+}
 /// Writes a box from shared memory. The writes of other threads to it must have been fenced.
 __device__ inline void store_box(const CUtensorMap& map, const std::int32_t (&at)[5],
                                  const void* from) {

@@ -56,6 +56,7 @@ __device__ inline void arrive_at_named_barrier(int id, int threads) {
 ///   scores: a and b in shared memory, both with the summed index along their rows
 ///   sums:   a in registers, as mma.sync has it; b in shared memory with the summed index down its
 ///           columns
+///   sums_of_shared: a in shared memory, as scores has it; b as sums has it
 /// In flight until waited for.
 template <class T, int N>
 struct Wgmma;
@@ -119,6 +120,12 @@ struct Wgmma;
                                                   ", 1, 1, 1, 1;\n"                               \
                    : KVRING_WGMMA_##REGS(d, 0)                                                    \
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                         \
+    }                                                                                             \
+    __device__ static void sums_of_shared(float (&d)[REGS], std::uint64_t a, std::uint64_t b) {   \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE                \
+                   " {" KVRING_WGMMA_NAMES_##REGS "}, %" A0 ", %" A1 ", 1, 1, 1, 0, 1;\n"         \
+                   : KVRING_WGMMA_##REGS(d, 0)                                                    \
+                   : "l"(a), "l"(b));                                                             \
     }                                                                                             \
   };
 

@@ -35,4 +35,17 @@ inline constexpr bool wgmma_fits = (heads.dim == 64 || heads.dim == 128 || heads
                                    64 % heads.group() == 0 &&
                                    (std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
 
+/// A block of attend_wgmma512 attends for `rows` packed query rows over tiles of `keys` keys; the
+/// blocks of a cluster share tiles, which travel through `slots` buffers of 16 KiB.
+struct Wgmma512Shape {
+  int rows, cluster, keys, slots;
+};
+inline constexpr Wgmma512Shape wgmma512_shape{64, 2, 64, 9};
+
+/// Whether attend_wgmma512 exists for a kind of layer: groups must divide a block's 64 rows.
+template <Heads heads, class T>
+inline constexpr bool wgmma512_fits = heads.dim == 512 &&
+                                      wgmma512_shape.rows % heads.group() == 0 &&
+                                      (std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+
 }  // namespace kvring
