@@ -296,7 +296,8 @@ MUTANTS = [
            "sees_its_window ? smaller(stage_, context_ - length_) : 0",
            "smaller(stage_, context_ - length_)", LEGALITY),
     mutant("a stage is free before a reader has attended", "stage_plan.hpp",
-           "last = donor(i) == donor(layer) ? i : last;", "last = layer;", STAGED_PLAN, proof=True),
+           "last = donor_of[i] == donor_of[layer] ? i : last;", "last = layer;", STAGED_PLAN,
+           proof=True),
     mutant("a stage has no room for the first tile's rows", "stage_plan.hpp",
            "return rows + segments * tile;", "return rows;", STAGED_PLAN, proof=True),
     # Plans.

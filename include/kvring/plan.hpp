@@ -65,6 +65,9 @@ class Plan {
 
   template <class Kind>
   using PlacementOf = Placement<Kind, ChunkType, RewindType, KeyTileType>;
+  /// What it is in `Staged`.
+  template <class Kind>
+  using StagedPlacementOf = Placement<Kind, StagedChunk<ChunkType::rows>, RewindType, KeyTileType>;
 
   static constexpr std::int64_t layers = Layers::layers;
   static constexpr std::int64_t kinds = Kinds::size;

@@ -97,8 +97,7 @@ MemoryReport memory_report(std::int64_t context, std::int64_t sequences = 1,
       .cache_bytes = PlanType::cache_bytes(context, sequences),
       .full_cache_bytes = PlanType::full_cache_bytes(context, sequences),
       .stage_bytes = StagePlan<PlanType>::bytes(context, sequences),
-      .staged_cache_bytes = PlanType::Staged::cache_bytes(context, sequences),
-      .staged_stage_bytes = StagePlan<typename PlanType::Staged>::bytes(context, sequences),
+      .staged_stage_bytes = StagePlan<PlanType>::bytes_if_staged(context, sequences),
       .scratch_bytes = scratch_bytes};
   if constexpr (requires { Model::name; }) report.model = Model::name;
 
@@ -117,6 +116,10 @@ MemoryReport memory_report(std::int64_t context, std::int64_t sequences = 1,
         ++row.layers;
         row.bytes += PlanType::layer_bytes(layer, context, sequences);
       }
+      report.staged_cache_bytes +=
+          own.layers == 0 ? 0
+                          : own.bytes / own.slots *
+                                PlanType::template StagedPlacementOf<Kind>::capacity(context);
       if (own.layers > 0) report.rows.push_back(own);
       if (shared.layers > 0) report.rows.push_back(shared);
     });

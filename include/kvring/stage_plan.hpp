@@ -3,7 +3,9 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kvring/plan.hpp"
 #include "kvring/units.hpp"
@@ -16,39 +18,41 @@ constexpr std::int64_t stage_rows(std::int64_t rows, std::int64_t segments, std:
   return rows + segments * tile;
 }
 
-/// A layer's rows stay in its stage until the last layer that reads its cache has attended; then
-/// the newest are committed to the ring, and the stage is free for another layer. So a plan needs
-/// one stage, unless layers that own a cache stand between a donor and its readers.
-template <class PlanType>
-struct StagePlan {
-  static constexpr std::int64_t layers = PlanType::layers;
-  using PerLayer = std::array<std::int64_t, static_cast<std::size_t>(layers)>;
+/// In which stage the rows of each layer wait, the same for every chunk and element. They stay
+/// until the last layer that reads their cache has attended; then the newest are committed to the
+/// ring, and the stage is free for another layer. So a model needs one stage, unless layers that
+/// own a cache stand between a donor and its readers.
+template <class Layers, class Sharing>
+struct StageOrder {
+  static constexpr std::int64_t layers = Layers::layers;
+  static constexpr auto donor_of = Sharing::template donors<Layers>();
 
-  static constexpr bool is_staged(std::int64_t layer) {
-    return PlanType::with_kind(PlanType::kind_of[static_cast<std::size_t>(layer)], [](auto kind) {
-      return PlanType::template PlacementOf<typename decltype(kind)::type>::is_staged;
-    });
+  /// Whether a layer has a window and not a slot for every position.
+  static constexpr bool has_stage(std::int64_t layer) {
+    return []<class... Kind>(TypeList<Kind...>) {
+      return std::array<bool, sizeof...(Kind)>{
+          (Kind::Policy::window != unbounded && !std::is_same_v<typename Kind::Storage, Full>)...};
+    }(typename Layers::Kinds{})[static_cast<std::size_t>(Layers::kind_of[layer])];
   }
 
   /// The last layer that reads the cache that `layer` reads.
   static constexpr std::int64_t last_reader(std::int64_t layer) {
-    const auto donor = [](std::int64_t i) {
-      return PlanType::donor_of[static_cast<std::size_t>(i)];
-    };
     std::int64_t last = layer;
-    for (std::int64_t i = layer; i < layers; ++i) last = donor(i) == donor(layer) ? i : last;
+    for (std::int64_t i = layer; i < layers; ++i) {
+      last = donor_of[i] == donor_of[layer] ? i : last;
+    }
     return last;
   }
 
-  /// The stage that each layer's rows are in; -1: none.
-  static constexpr PerLayer stage_of = [] {
-    PerLayer stage{}, free_after{};
+  /// -1: none.
+  static constexpr std::array<std::int64_t, static_cast<std::size_t>(layers)> stage_of = [] {
+    std::array<std::int64_t, static_cast<std::size_t>(layers)> stage{}, free_after{};
     std::int64_t count = 0;
     for (std::int64_t i = 0; i < layers; ++i) {
-      if (!is_staged(i)) {
+      if (!has_stage(i)) {
         stage[i] = -1;
-      } else if (!PlanType::owns_cache(i)) {
-        stage[i] = stage[PlanType::donor_of[static_cast<std::size_t>(i)]];
+      } else if (donor_of[i] != i) {
+        stage[i] = stage[donor_of[i]];
       } else {
         std::int64_t first_free = 0;
         while (first_free < count && free_after[first_free] >= i) ++first_free;
@@ -65,9 +69,15 @@ struct StagePlan {
     for (const std::int64_t stage : stage_of) count = larger(count, stage + 1);
     return count;
   }();
+};
 
-  /// Values of K and of V that one stage must hold. 0 if every chunk fits in place: contexts no
-  /// longer than the rings, chunks no longer than their headroom.
+template <class PlanType>
+struct StagePlan {
+  using Order = StageOrder<typename PlanType::Layers, typename PlanType::Sharing>;
+  static constexpr std::int64_t stages = PlanType::is_staged ? Order::stages : 0;
+
+  /// Values of K and of V that one stage of the plan, if it were staged, must hold. 0 if every
+  /// chunk fits in place: contexts no longer than the rings, chunks no longer than their headroom.
   static constexpr std::int64_t half(std::int64_t context, std::int64_t sequences,
                                      std::int64_t chunk = PlanType::chunk) {
     const std::int64_t rows = smaller(context * sequences, chunk);
@@ -75,7 +85,7 @@ struct StagePlan {
     for (int kind = 0; kind < PlanType::kinds; ++kind) {
       PlanType::with_kind(kind, [&](auto of) {
         using Kind = typename decltype(of)::type;
-        using Placed = typename PlanType::template PlacementOf<Kind>;
+        using Placed = typename PlanType::template StagedPlacementOf<Kind>;
         if constexpr (Placed::is_staged) {
           constexpr std::int64_t headroom = Placed::Storage::slots - (Kind::Policy::window - 1);
           if (context <= Placed::Storage::slots || chunk <= headroom) return;
@@ -91,8 +101,12 @@ struct StagePlan {
   /// `context` positions.
   static constexpr std::int64_t bytes(std::int64_t context, std::int64_t sequences = 1,
                                       std::int64_t chunk = PlanType::chunk) {
+    return PlanType::is_staged ? bytes_if_staged(context, sequences, chunk) : 0;
+  }
+  static constexpr std::int64_t bytes_if_staged(std::int64_t context, std::int64_t sequences = 1,
+                                                std::int64_t chunk = PlanType::chunk) {
     constexpr std::int64_t value = sizeof(typename PlanType::Element);
-    return stages * 2 * half(context, sequences, chunk) * value;
+    return Order::stages * 2 * half(context, sequences, chunk) * value;
   }
 };
 

@@ -167,23 +167,15 @@ void check_shape(const Cuda& gpu) {
 
 }  // namespace
 
-TEST_CASE("device: staged chunks, chunks with headroom and full caches: the same bits") {
+using Narrow = Shape<Swa<100>, Heads{.q = 8, .kv = 2, .dim = 64}, bf16>;
+using Middle = Shape<Swa<70>, Heads{.q = 4, .kv = 2, .dim = 128}, f16>;
+using Wide = Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16>;
+using Widest = Shape<Swa<1>, Heads{.q = 2, .kv = 1, .dim = 512}, bf16>;
+using InFull = Shape<Swa<100>, Heads{.q = 4, .kv = 2, .dim = 36}, f32>;
+
+TEST_CASE_TEMPLATE("device: staged chunks, chunks with headroom and full caches: the same bits", S,
+                   Narrow, Middle, Wide, Widest, InFull) {
   if (no_gpu("device: staged chunks")) return;
   const Stream stream;
-  check_shape<Shape<Swa<100>, Heads{.q = 8, .kv = 2, .dim = 64}, bf16>>(stream.backend());
-  check_shape<Shape<Swa<70>, Heads{.q = 4, .kv = 2, .dim = 128}, f16>>(stream.backend());
-  check_shape<Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16>>(stream.backend());
-  check_shape<Shape<Swa<1>, Heads{.q = 2, .kv = 1, .dim = 512}, bf16>>(stream.backend());
-  check_shape<Shape<Swa<100>, Heads{.q = 4, .kv = 2, .dim = 36}, f32>>(stream.backend());
-}
-
-TEST_CASE("device: staged chunks by attend_wgmma: the same bits") {
-  if (no_gpu("device: staged chunks by attend_wgmma")) return;
-  constexpr PrefillKernel wgmma = PrefillKernel::wgmma;
-  const Stream stream;
-  check_shape<Shape<Swa<100>, Heads{.q = 8, .kv = 2, .dim = 64}, bf16, wgmma>>(stream.backend());
-  // Tiles of 128 keys: one may lie in the ring, across its wrap, and in the stage.
-  check_shape<Shape<Swa<70>, Heads{.q = 4, .kv = 2, .dim = 128}, f16, wgmma>>(stream.backend());
-  check_shape<Shape<Swa<300>, Heads{.q = 4, .kv = 1, .dim = 128}, bf16, wgmma>>(stream.backend());
-  check_shape<Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16, wgmma>>(stream.backend());
+  check_shape<S>(stream.backend());
 }

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "counting_host.hpp"
 #include "kvring/io/gguf.hpp"
 #include "kvring/kernels/attend.hpp"
 #include "kvring/kernels/math.hpp"
@@ -32,14 +33,14 @@ using RealPlan = Plan<Model, T, Chunk<4096>, Rewind<64>>;
 template <class Model>
 struct RealModel {
   GgufFile file;
-  Weights<Model, Host> weights;
+  Weights<Model, CountingHost> weights;
 
   static RealModel* get(const char* variable) {
     static std::optional<RealModel> model = [&]() -> std::optional<RealModel> {
       const char* path = std::getenv(variable);
       if (path == nullptr) return std::nullopt;
       GgufFile file(path);
-      auto weights = load_gguf<Model>(Host{}, file);
+      auto weights = load_gguf<Model>(CountingHost{}, file);
       return RealModel{std::move(file), std::move(weights)};
     }();
     return model ? &*model : nullptr;
@@ -67,7 +68,7 @@ Distance score(const RealModel<Model>& model, const Oracle& oracle,
                std::vector<float>* finals = nullptr) {
   constexpr auto vocabulary = static_cast<std::size_t>(Model::vocabulary);
   const std::int64_t context = round_up(static_cast<std::int64_t>(oracle.ids.size()), 2048);
-  Decoder<RealPlan<Model, T>, Host> decoder(Host{}, model.weights, context);
+  Decoder<RealPlan<Model, T>, CountingHost> decoder(CountingHost{}, model.weights, context);
   std::vector<std::int64_t> probes;
   if (residuals != nullptr) probes = oracle.file.read_i64("probe_positions");
   std::int64_t done = 0;
@@ -138,15 +139,24 @@ Distance score(const RealModel<Model>& model, const Oracle& oracle,
 }
 
 /// Greedy tokens after every cut of the oracle, compared up to the first margin below 1e-3: one
-/// sequence, taken back to the cut after each.
-template <class Model>
-void check_greedy(const RealModel<Model>& model, const Oracle& oracle) {
+/// sequence, taken back to the cut after each. Returns all of them. The memory of the decoder is
+/// that of the plan, to the byte.
+template <class PlanType, class Model>
+std::vector<std::int32_t> check_greedy(const RealModel<Model>& model, const Oracle& oracle,
+                                       std::int64_t chunk = PlanType::chunk) {
   const std::vector<std::int64_t> cuts = oracle.file.read_i64("greedy_cuts");
   const std::vector<std::int64_t> expected = oracle.file.read_i64("greedy_ids");  // [cuts, 32]
   const std::vector<float> margins = oracle.file.read_f32("greedy_margin");       // [cuts, 32]
   const auto ids = std::span(oracle.ids);
-  Decoder<RealPlan<Model, f32>, Host> decoder(Host{}, model.weights,
-                                              static_cast<std::int64_t>(ids.size()) + 64);
+  const std::int64_t before = CountingHost::bytes, context = std::ssize(ids) + 64;
+  Decoder<PlanType, CountingHost> decoder(CountingHost{}, model.weights, context, 1, chunk);
+  const std::int64_t caches = PlanType::cache_bytes(context);
+  CHECK(CountingHost::bytes - before == caches + decoder.scratch_bytes(context, 1, chunk));
+  MESSAGE("allocated as planned: ", caches, " bytes of caches, ",
+          CountingHost::bytes - before - caches, " of scratch, a stage of ",
+          StagePlan<PlanType>::bytes(context, 1, chunk), " bytes within; full caches take ",
+          PlanType::full_cache_bytes(context));
+  std::vector<std::int32_t> text;
   std::vector<float> logits(static_cast<std::size_t>(Model::vocabulary));
   for (std::size_t cut = 0; cut < cuts.size(); ++cut) {
     CAPTURE(cuts[cut]);
@@ -159,6 +169,7 @@ void check_greedy(const RealModel<Model>& model, const Oracle& oracle) {
       decoder.logits(row, logits.data());
       const std::int32_t id = argmax(logits);
       REQUIRE(id == expected[cut * 32 + compared]);
+      text.push_back(id);
       const NewTokens next{0, {&id, 1}};
       decoder.forward({&next, 1}, Wanted::last);
       row = 0;
@@ -168,6 +179,8 @@ void check_greedy(const RealModel<Model>& model, const Oracle& oracle) {
     // At most 32 positions of the 64 that the plan allows to take back.
     decoder.timeline(0).rewind_to({cuts[cut]});
   }
+  CHECK(CountingHost::bytes - before == caches + decoder.scratch_bytes(context, 1, chunk));
+  return text;
 }
 
 }  // namespace kvring::test

@@ -20,7 +20,7 @@ using ShortPlan = Plan<Model, f32, Chunk<64>, Rewind<64>>;
 static_assert(ShortPlan::ring_slots<0>() == 576);
 
 /// Counts passes of which rows were taken back that lay beyond the end of the ring.
-struct Watched : Decoder<ShortPlan, Host> {
+struct Watched : Decoder<ShortPlan, CountingHost> {
   using Decoder::Decoder;
   Span pass{};
   std::int64_t across = 0;
@@ -47,7 +47,7 @@ TEST_CASE("Gemma 3 270M: 300 tokens by lookup are those of plain greedy decoding
   const Oracle oracle("gemma3-270m-gpl3");
   constexpr std::int64_t count = 300;
   std::vector<std::int32_t> text(oracle.ids.begin(), oracle.ids.begin() + 450);
-  Watched decoder(Host{}, model->weights, 1024, 2);
+  Watched decoder(CountingHost{}, model->weights, 1024, 2);
   prefill(decoder, 0, std::span(text).first(449), Wanted::none, [](Span) {});
   // Each way gets a fork of the same prompt; the original stays for the next.
   const auto timed = [&](auto f) {
@@ -98,13 +98,13 @@ TEST_CASE(
   if (model == nullptr) return skip("Gemma 3 270M, snapshots", "KVRING_GEMMA3 is unset");
   const Oracle oracle("gemma3-270m-gpl3");
   const auto ids = std::span(oracle.ids);
-  Decoder<ShortPlan, Host> decoder(Host{}, model->weights, 1024, 2);
+  Decoder<ShortPlan, CountingHost> decoder(CountingHost{}, model->weights, 1024, 2);
   prefill(decoder, 0, ids.first(700), Wanted::none, [](Span) {});
   const Snapshot<ShortPlan> snapshot(decoder.caches(), 0);
   // 576 live rows of 15 rings, 700 of 3 full caches; K and V of 256 floats.
   CHECK(snapshot.bytes() == 2 * 256 * sizeof(float) * (15 * 576 + 3 * 700));
   fork(decoder.caches(), 0, 1);
-  Decoder<ShortPlan, Host> elsewhere(Host{}, model->weights, 800);
+  Decoder<ShortPlan, CountingHost> elsewhere(CountingHost{}, model->weights, 800);
   snapshot.restore(elsewhere.caches(), 0);
   const auto last_logits = [&](auto& which, std::int64_t sequence) {
     std::int64_t row = 0;

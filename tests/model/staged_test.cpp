@@ -41,9 +41,9 @@ static_assert(InFull<TinyGemma3<12>, f32>::capacity(0, 400) == 400);
 static_assert(StagePlan<InStages<TinyGemma3<12>, f32>>::stages == 1);
 static_assert(StagePlan<InStages<TinyGemma4E, f32>>::stages == 1);
 static_assert(StagePlan<InStages<TwoStages, f32>>::stages == 2);
-static_assert(StagePlan<InStages<TwoStages, f32>>::stage_of ==
+static_assert(StagePlan<InStages<TwoStages, f32>>::Order::stage_of ==
               std::array<std::int64_t, 6>{0, 1, 1, 1, 0, -1});
-static_assert(StagePlan<InStages<TwoStages, f32>>::last_reader(0) == 4);
+static_assert(StagePlan<InStages<TwoStages, f32>>::Order::last_reader(0) == 4);
 static_assert(StagePlan<WithHeadroom<TwoStages, f32>>::stages == 0);
 
 constexpr std::int64_t context = 400;

@@ -41,8 +41,10 @@ static_assert(!E4B::PlacementOf<Gemma4_E4B::Global>::is_staged);
 static_assert(StagePlan<StagedPlan<Llama3_1_8B>>::bytes(131'072) == 0);
 
 // 22 is read by the local layers from 24 on, and its rows wait for the last of them.
-static_assert(StagePlan<E4B>::last_reader(21) == 21 && StagePlan<E4B>::last_reader(22) == 40);
-static_assert(StagePlan<E4B>::last_reader(24) == 40 && StagePlan<E4B>::last_reader(40) == 40);
+static_assert(StagePlan<E4B>::Order::last_reader(21) == 21 &&
+              StagePlan<E4B>::Order::last_reader(22) == 40);
+static_assert(StagePlan<E4B>::Order::last_reader(24) == 40 &&
+              StagePlan<E4B>::Order::last_reader(40) == 40);
 static_assert(StagePlan<E4B>::stages == 1);
 static_assert(StagePlan<StagedPlan<Gemma4_E2B>>::stages == 1);
 static_assert(StagePlan<StagedPlan<GptOss_20B>>::stages == 1);

@@ -1000,6 +1000,9 @@ def plan_agrees_with_generate(bench):
 def plan_of_long_contexts_and_what_it_refuses(bench):
     ended = bench.run("kvring-plan", "--context", 131072)
     check(b"Gemma3_27B" in ended.out and b"Gemma3_270M" not in ended.out, ended)
+    # Staged, 29 rings of Gemma 3 4B have 1,088 slots of 4 KiB, not 5,120; 5 caches are full.
+    check((29 * 1088 + 5 * 131072) * 4096 / 2**20 == 2683.25)
+    check(b" 2,683.3  what staged chunks would take, and a stage of 16.3 MiB" in ended.out, ended)
     bench.refused("kvring-plan", "--context", 100, "--type", "Gemma3_3B", words=("Gemma3_3B", "Gemma3_4B"))
     bench.refused("kvring-plan", "--context", 100, "--chunk", 3000, words=("3000", "256", "2048", "4096"))
     bench.refused("kvring-plan", "--context", 32769, "--type", "Gemma3_1B", words=("32769", "32768"))

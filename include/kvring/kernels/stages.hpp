@@ -25,14 +25,15 @@ class Stages {
 
   Stages(BackendType backend, std::int64_t context, std::int64_t sequences = 1,
          std::int64_t chunk = PlanType::chunk)
-      : half_(Layout::half(context, sequences, chunk)),
+      : half_(PlanType::is_staged ? Layout::half(context, sequences, chunk) : 0),
         memory_(backend, 2 * half_ * Layout::stages) {}
 
   /// The cache that `layer`, of kind `Kind`, reads and the stage that its rows are in. `fresh`:
   /// the batch that is staged there.
   template <class Kind>
   View<Kind> view(Caches<PlanType, BackendType>& caches, std::int64_t layer, Batch fresh) {
-    Element* k = memory_.data() + 2 * half_ * Layout::stage_of[static_cast<std::size_t>(layer)];
+    Element* k =
+        memory_.data() + 2 * half_ * Layout::Order::stage_of[static_cast<std::size_t>(layer)];
     return {.ring = caches.template view<Kind>(layer), .k = k, .v = k + half_, .fresh = fresh};
   }
   std::size_t bytes() const { return memory_.bytes(); }

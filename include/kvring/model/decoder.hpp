@@ -179,7 +179,7 @@ class Decoder {
         const auto staged = stages_.template view<Kind>(caches_, layer, new_.whole());
         if (Plan::owns_cache(layer)) open_stage(backend_, staged);
         attention_over<Kind>(staged, layer, first);
-        if (layer == StagePlan<Plan>::last_reader(layer)) commit_stage(backend_, staged);
+        if (layer == StagePlan<Plan>::Order::last_reader(layer)) commit_stage(backend_, staged);
         return;
       }
     }

@@ -158,7 +158,7 @@ struct PrefillPass {
         const auto staged = work.stages.template view<Kind>(work.caches, i, batch.whole());
         if (Plan::owns_cache(i)) open_stage(gpu, staged);
         attention_over<Kind>(staged, i, first);
-        if (i == StagePlan<Plan>::last_reader(i)) commit_stage(gpu, staged);
+        if (i == StagePlan<Plan>::Order::last_reader(i)) commit_stage(gpu, staged);
         return;
       }
     }
