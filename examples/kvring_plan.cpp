@@ -4,6 +4,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kvring/kernels/kernel_report.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/report.hpp"
 #include "program.hpp"
@@ -21,20 +22,32 @@ using Chunks = TypeList<Chunk<256>, Chunk<512>, Chunk<1024>, Chunk<2048>, Chunk<
 struct Options {
   std::string type, cache = "bf16";
   std::int64_t context = 0, sequences = 1, chunk = 4096;
+  bool kernels = false;
 };
+
+template <class PlanType>
+void print_kernels(const Options& o) {
+  if (!o.kernels) return;
+  for (const GpuInWords& gpu : {h100, a100}) {
+    print(kernel_table<PlanType>(o.context, o.sequences, gpu));
+  }
+}
 
 template <class Model, class T, class ChunkType>
 void print_plan(const Options& o) {
   using PlanType = Plan<Model, T, ChunkType, Rewind<64>>;
   if constexpr (PlanOnly<Model>) {
     print(memory_table(memory_report<PlanType>(o.context, o.sequences)));
+    print_kernels<PlanType>(o);
     print(concat("  a plan only: ", Model::plan_only, "\n\n"));
   } else {
     // Scratch depends neither on the element type nor on the plan's chunk, so one decoder tells it.
     const std::int64_t scratch =
         Decoder<Plan<Model, f32, Chunk<4096>, Rewind<64>>, Host>::scratch_bytes(
             o.context, o.sequences, o.chunk);
-    print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)) + "\n");
+    print(memory_table(memory_report<PlanType>(o.context, o.sequences, scratch)));
+    print_kernels<PlanType>(o);
+    print("\n");
   }
 }
 
@@ -88,5 +101,6 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--chunk", options.chunk, "most rows that are appended before they attend")
       ->capture_default_str();
+  app.add_flag("--kernels", options.kernels, "which kernels of the GPU each kind of layer runs on");
   return run(app, argc, argv, [&] { plan(options); });
 }

@@ -997,6 +997,18 @@ def plan_agrees_with_generate(bench):
 
 
 @case
+def plan_names_the_kernels(bench):
+    out = bench.run("kvring-plan", "--type", "Gemma4_E4B", "--context", 131072, "--kernels").out.decode()
+    hopper, ampere = out.split("kernels on ")[1:]
+    check(hopper.startswith("sm_90a") and ampere.startswith("sm_80"), out)
+    check(re.search(r"local +attend_wgmma: 128 rows = 32 positions x 4 heads, tiles of 64 keys", hopper), out)
+    check(re.search(r"global +attend_wgmma512: 128 rows = 32 positions x 4 heads in a cluster of 2", hopper), out)
+    check(hopper.count("attend_decode: ") == 2 and ampere.count("attend_mma: ") == 2, out)
+    out = bench.run("kvring-plan", "--type", "Gemma3_270M", "--context", 100, "--cache", "f32", "--kernels").out
+    check(b"attend_simt" in out and b"attend_mma" not in out, out)
+
+
+@case
 def plan_of_long_contexts_and_what_it_refuses(bench):
     ended = bench.run("kvring-plan", "--context", 131072)
     check(b"Gemma3_27B" in ended.out and b"Gemma3_270M" not in ended.out, ended)
