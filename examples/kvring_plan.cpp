@@ -4,9 +4,9 @@
 #include <string>
 #include <type_traits>
 
-#include "kvring/kernels/kernel_report.hpp"
 #include "kvring/model/decoder.hpp"
 #include "kvring/report.hpp"
+#include "kvring/report_kernels.hpp"
 #include "program.hpp"
 #include "published_models.hpp"
 

@@ -1,4 +1,5 @@
-// KernelReport: which kernels the layers of a plan run on, and how their blocks are cut, in words.
+// Report of kernels: which kernels the layers of a plan run on, and how their blocks are cut, in
+// words.
 #pragma once
 
 #include <fmt/format.h>
