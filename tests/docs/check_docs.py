@@ -310,7 +310,7 @@ def check_first_sentences(tally):
 TRAPS = 38
 ELEMENTS = {"f32", "f16", "bf16"}
 # What a kernel of the GPU must be tested with, by the type that stands for it in the list of a test.
-GPU_ELEMENTS = {"mma": {"f16", "bf16"}, "wgmma": {"f16", "bf16"}, "decode": {"f16", "bf16"}, "simt": {"f32"},
+GPU_ELEMENTS = {"mma": {"f16", "bf16"}, "wgmma": {"f16", "bf16"}, "wgmma512": {"f16", "bf16"}, "decode": {"f16", "bf16"}, "simt": {"f32"},
                 "rows": ELEMENTS}
 
 

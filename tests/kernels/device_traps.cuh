@@ -17,75 +17,75 @@
 namespace kvring::test::device_traps {
 
 /// The kernels, each with the most rows that a sequence brings to a launch of it.
-template <class E>
-struct Chunked {
-  using T = E;
+template <class LayerType>
+struct Chunked : LayerType {
+  using Layer = LayerType;
   static constexpr std::int64_t most_rows = chunk;
   explicit Chunked(const Cuda&) {}
 };
 template <class E>
-struct Mma : Chunked<E> {
-  using Chunked<E>::Chunked;
+struct Mma : Chunked<Narrow<E>> {
+  using Chunked<Narrow<E>>::Chunked;
   template <class P>
-  void operator()(const Cuda& gpu, P policy, View<E> cache, Batch batch, const E* q, E* out,
+  void operator()(const Cuda& gpu, P policy, View<Narrow<E>> cache, Batch batch, const E* q, E* out,
                   Scores score) const;
 };
 template <class E>
-struct Wgmma : Chunked<E> {
-  using Chunked<E>::Chunked;
+struct Wgmma : Chunked<Narrow<E>> {
+  using Chunked<Narrow<E>>::Chunked;
   template <class P>
-  void operator()(const Cuda& gpu, P policy, View<E> cache, Batch batch, const E* q, E* out,
+  void operator()(const Cuda& gpu, P policy, View<Narrow<E>> cache, Batch batch, const E* q, E* out,
                   Scores score) const;
 };
 template <class E>
-struct Simt : Chunked<E> {
-  using Chunked<E>::Chunked;
+struct Wgmma512 : Chunked<Wide<E>> {
+  using Chunked<Wide<E>>::Chunked;
   template <class P>
-  void operator()(const Cuda& gpu, P policy, View<E> cache, Batch batch, const E* q, E* out,
+  void operator()(const Cuda& gpu, P policy, View<Wide<E>> cache, Batch batch, const E* q, E* out,
                   Scores score) const;
 };
 template <class E>
-struct Decode {
-  using T = E;
+struct Simt : Chunked<Narrow<E>> {
+  using Chunked<Narrow<E>>::Chunked;
+  template <class P>
+  void operator()(const Cuda& gpu, P policy, View<Narrow<E>> cache, Batch batch, const E* q, E* out,
+                  Scores score) const;
+};
+template <class E>
+struct Decode : Narrow<E> {
+  using Layer = Narrow<E>;
   static constexpr std::int64_t most_rows = 16;
   DecodePlan plan{.parts = 4};
   std::shared_ptr<Buffer<float, Cuda>> scratch;
   static constexpr std::int64_t most_parts = 33, most_batch = 8 * most_rows;
   explicit Decode(const Cuda& gpu)
       : scratch(std::make_shared<Buffer<float, Cuda>>(
-            gpu, DecodePlan{most_parts}.scratch_floats(heads, most_batch))) {}
+            gpu, DecodePlan{most_parts}.scratch_floats(Layer::heads, most_batch))) {}
   template <class P>
-  void operator()(const Cuda& gpu, P policy, View<E> cache, Batch batch, const E* q, E* out,
+  void operator()(const Cuda& gpu, P policy, View<Narrow<E>> cache, Batch batch, const E* q, E* out,
                   Scores score) const;
 };
 
 /// Says that a test case was skipped, if there is no GPU that runs the kernel.
 template <class K>
 bool cannot_run(const char* name) {
-  if (no_gpu(name)) return true;
-  if constexpr (std::is_same_v<K, Wgmma<typename K::T>>) {
-    int major = 0;
-    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    if (major != 9) {
-      skip(name, "no GPU of compute capability 9.0");
-      return true;
-    }
-  }
-  return false;
+  using E = typename K::T;
+  constexpr bool hopper = std::is_same_v<K, Wgmma<E>> || std::is_same_v<K, Wgmma512<E>>;
+  return hopper ? no_hopper(name) : no_gpu(name);
 }
 
-template <class T>
-void append(const Cuda& gpu, GuardedCache<T>& cache, const Pieces<T>& pieces) {
-  const Gathered<T> rows(gpu, pieces);
+template <class Layer>
+void append(const Cuda& gpu, GuardedCache<Layer>& cache, const Pieces<Layer>& pieces) {
+  const Gathered<Layer> rows(gpu, pieces);
   append_rows(gpu, cache.view(), rows.batch(), rows.k.data(), rows.v.data());
 }
 
 /// Results of rows that have been appended.
 template <class P = Policy, class K>
 std::vector<typename K::T> attend(const Cuda& gpu, const K& kernel,
-                                  GuardedCache<typename K::T>& cache,
-                                  const Pieces<typename K::T>& pieces, Scores score = scores) {
-  Gathered<typename K::T> rows(gpu, pieces);
+                                  GuardedCache<typename K::Layer>& cache,
+                                  const Pieces<typename K::Layer>& pieces, Scores score = scores) {
+  Gathered<typename K::Layer> rows(gpu, pieces);
   kernel(gpu, P{}, cache.view(), rows.batch(), rows.q.data(), rows.out.data(), score);
   check_cuda(cudaGetLastError());
   return to_host(gpu, rows.out);
@@ -94,13 +94,13 @@ std::vector<typename K::T> attend(const Cuda& gpu, const K& kernel,
 /// Appends a whole text in chunks; results of the rows from `start` on.
 template <class P = Policy, class K>
 std::vector<typename K::T> prefill(const Cuda& gpu, const K& kernel,
-                                   GuardedCache<typename K::T>& cache, std::int64_t sequence,
-                                   const Rows<typename K::T>& text, std::int64_t rows_at_once,
+                                   GuardedCache<typename K::Layer>& cache, std::int64_t sequence,
+                                   const Rows<typename K::Layer>& text, std::int64_t rows_at_once,
                                    Scores score = scores, std::int64_t start = 0) {
   std::vector<typename K::T> all;
   for (std::int64_t p = text.begin; p < text.end();) {
     const std::int64_t rows = std::min(rows_at_once, (p < start ? start : text.end()) - p);
-    const Pieces<typename K::T> piece{{sequence, &text, p, rows}};
+    const Pieces<typename K::Layer> piece{{sequence, &text, p, rows}};
     append(gpu, cache, piece);
     if (p >= start) {
       const auto out = attend<P>(gpu, kernel, cache, piece, score);
@@ -114,16 +114,18 @@ std::vector<typename K::T> prefill(const Cuda& gpu, const K& kernel,
 /// The rows of a whole text over a cache that forgets nothing.
 template <class K>
 std::vector<typename K::T> over_full(const Cuda& gpu, const K& kernel,
-                                     const Rows<typename K::T>& text) {
-  GuardedCache<typename K::T> cache(gpu, 1, text.end());
+                                     const Rows<typename K::Layer>& text) {
+  GuardedCache<typename K::Layer> cache(gpu, 1, text.end());
   return prefill(gpu, kernel, cache, 0, text, K::most_rows);
 }
 
 /// Elements of the rows from `start` on that are further from double precision than roundings
 /// account for (device_attention.cuh counts them).
-template <class T>
-long wrong(const Cuda& gpu, const std::vector<T>& results, const Rows<T>& text, std::int64_t start,
-           Scores score = scores, std::int64_t keys_in_sight = window) {
+template <class Layer>
+long wrong(const Cuda& gpu, const std::vector<typename Layer::T>& results, const Rows<Layer>& text,
+           std::int64_t start, Scores score = scores, std::int64_t keys_in_sight = window) {
+  using T = typename Layer::T;
+  constexpr Heads heads = Layer::heads;
   const std::int64_t rows = std::ssize(results) / heads.q_dim();
   const Question question{.q_heads = heads.q,
                           .kv_heads = heads.kv,
@@ -149,10 +151,11 @@ long wrong(const Cuda& gpu, const std::vector<T>& results, const Rows<T>& text, 
   return count;
 }
 
-template <class T>
-std::vector<T> rows_of(const std::vector<T>& results, std::int64_t first, std::int64_t count) {
-  const auto begin = results.begin() + first * heads.q_dim();
-  return {begin, begin + count * heads.q_dim()};
+template <class K>
+std::vector<typename K::T> rows_of(const std::vector<typename K::T>& results, std::int64_t first,
+                                   std::int64_t count) {
+  const auto begin = results.begin() + first * K::heads.q_dim();
+  return {begin, begin + count * K::heads.q_dim()};
 }
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {

@@ -1,4 +1,4 @@
-// A layer for the tests of the traps on a GPU, with a ring that has not a slot to spare: its rows,
+// Layers for the tests of the traps on a GPU, with a ring that has not a slot to spare: their rows,
 // and caches between guards.
 #pragma once
 
@@ -12,22 +12,35 @@
 
 namespace kvring::test::device_traps {
 
-inline constexpr Heads heads{.q = 8, .kv = 2, .dim = 64};
+/// What rows are of, and how wide.
+template <class E>
+struct Narrow {
+  using T = E;
+  static constexpr Heads heads{.q = 8, .kv = 2, .dim = 64};
+};
+template <class E>
+struct Wide {
+  using T = E;
+  static constexpr Heads heads{.q = 4, .kv = 1, .dim = 512};
+};
+
 inline constexpr std::int64_t window = 128, chunk = 65, slots = 192;
 static_assert(slots == window - 1 + chunk && slots % 64 == 0);
 using Policy = Swa<window>;
 inline constexpr Scores scores{.scale = 0.125f};
 
-template <class T>
-using View = CacheView<Ring<64>, heads, T>;
+template <class Layer>
+using View = CacheView<Ring<64>, Layer::heads, typename Layer::T>;
 template <class T>
 T nan_of() {
   return from_f32<T>(std::numeric_limits<float>::quiet_NaN());
 }
 
 /// Q, K and V of positions begin ..., on the GPU, and as the host made them.
-template <class T>
+template <class Layer>
 struct Rows {
+  using T = typename Layer::T;
+  static constexpr Heads heads = Layer::heads;
   std::int64_t begin, count;
   std::vector<T> host_q, host_k, host_v;
   Buffer<T, Cuda> q, k, v;
@@ -57,32 +70,35 @@ struct Rows {
 };
 
 /// Rows start ... of a text, for one sequence.
-template <class T>
+template <class Layer>
 struct Piece {
   std::int64_t sequence;
-  const Rows<T>* text;
+  const Rows<Layer>* text;
   std::int64_t start, rows;
 };
-template <class T>
-using Pieces = std::vector<Piece<T>>;
+template <class Layer>
+using Pieces = std::vector<Piece<Layer>>;
 
 /// Everywhere but in the slots of positions first ... last.
 template <class T>
-__global__ void fill_all_but(T* cache, std::int64_t slots, std::int64_t first, std::int64_t last,
-                             T with) {
+__global__ void fill_all_but(T* cache, std::int64_t width, std::int64_t slots, std::int64_t first,
+                             std::int64_t last, T with) {
   const std::int64_t slot = blockIdx.x;
   for (std::int64_t p = first; p <= last; ++p) {
     if (p % slots == slot) return;
   }
-  for (std::int64_t i = threadIdx.x; i < heads.kv_dim(); i += blockDim.x) {
-    cache[slot * heads.kv_dim() + i] = with;
+  for (std::int64_t i = threadIdx.x; i < width; i += blockDim.x) {
+    cache[slot * width + i] = with;
   }
 }
 
 /// Sequences between guards; what nobody wrote is NaN, and so are the guards.
-template <class T>
+template <class Layer>
 class GuardedCache {
  public:
+  using T = typename Layer::T;
+  static constexpr Heads heads = Layer::heads;
+
   GuardedCache(const Cuda& gpu, std::int64_t sequences, std::int64_t slots)
       : gpu_(gpu), slots_(slots) {
     const std::vector<T> nothing(
@@ -90,15 +106,17 @@ class GuardedCache {
     k_ = to_device(gpu, nothing);
     v_ = to_device(gpu, nothing);
   }
-  View<T> view() {
+  View<Layer> view() {
     return {k_.data() + guard * heads.kv_dim(), v_.data() + guard * heads.kv_dim(), slots_};
   }
   std::int64_t slots() const { return slots_; }
   void fill_all_but(std::int64_t first, std::int64_t last, T with) {
-    const View<T> cache = view();
+    const View<Layer> cache = view();
     const auto blocks = static_cast<unsigned>(slots_);
-    device_traps::fill_all_but<<<blocks, 64, 0, gpu_.stream>>>(cache.k, slots_, first, last, with);
-    device_traps::fill_all_but<<<blocks, 64, 0, gpu_.stream>>>(cache.v, slots_, first, last, with);
+    device_traps::fill_all_but<<<blocks, 64, 0, gpu_.stream>>>(cache.k, heads.kv_dim(), slots_,
+                                                               first, last, with);
+    device_traps::fill_all_but<<<blocks, 64, 0, gpu_.stream>>>(cache.v, heads.kv_dim(), slots_,
+                                                               first, last, with);
   }
   std::vector<T> k() const { return to_host(gpu_, k_); }
   std::vector<T> v() const { return to_host(gpu_, v_); }
@@ -120,20 +138,22 @@ class GuardedCache {
 
 /// The rows of some pieces, one after the other, with room for `room` rows: what is past the
 /// batch's is NaN.
-template <class T>
+template <class Layer>
 struct Gathered {
+  using T = typename Layer::T;
+  static constexpr Heads heads = Layer::heads;
   std::vector<Segment> host_segments;
   Buffer<Segment, Cuda> segments;
   Buffer<T, Cuda> q, k, v, out;
   std::int64_t rows = 0;
 
-  Gathered(const Cuda& gpu, const Pieces<T>& pieces, std::int64_t room = 0) {
+  Gathered(const Cuda& gpu, const Pieces<Layer>& pieces, std::int64_t room = 0) {
     std::vector<T> host_q, host_k, host_v;
     const auto take = [](std::vector<T>& to, const std::vector<T>& from, std::int64_t first,
                          std::int64_t count) {
       to.insert(to.end(), from.begin() + first, from.begin() + first + count);
     };
-    for (const Piece<T>& piece : pieces) {
+    for (const Piece<Layer>& piece : pieces) {
       host_segments.push_back({.sequence = piece.sequence,
                                .start = {piece.start},
                                .first_row = rows,

@@ -34,10 +34,10 @@ TEST_CASE_TEMPLATE("device trap_18_parts_of_keys_meet_the_wrap_anywhere", K, Dec
   const Cuda gpu = stream.backend();
   K kernel(gpu);
   constexpr std::int64_t first = 3 * slots;
-  const Rows<T> text(gpu, 18, 4 * slots);
+  const Rows<typename K::Layer> text(gpu, 18, 4 * slots);
   with_each_plan(kernel, [&] {
-    GuardedCache<T> cache(gpu, 1, slots);
-    Gathered<T> rows(gpu, {{0, &text, first, slots}});
+    GuardedCache<typename K::Layer> cache(gpu, 1, slots);
+    Gathered<typename K::Layer> rows(gpu, {{0, &text, first, slots}});
     Buffer<Segment, Cuda> segments = to_device(gpu, [&] {
       std::vector<Segment> each;
       for (std::int64_t i = 0; i < slots; ++i) {
@@ -50,54 +50,57 @@ TEST_CASE_TEMPLATE("device trap_18_parts_of_keys_meet_the_wrap_anywhere", K, Dec
       const Batch one{segments.data() + i, 1, 1};
       append_rows(gpu, cache.view(), one, text.k_at(first + i), text.v_at(first + i));
       kernel(gpu, Policy{}, cache.view(), one, text.q_at(first + i),
-             rows.out.data() + i * heads.q_dim(), scores);
+             rows.out.data() + i * K::heads.q_dim(), scores);
     }
     CHECK(wrong(gpu, to_host(gpu, rows.out), text, first) == 0);
   });
 }
 
 TEST_CASE_TEMPLATE("device trap_19_no_tile_straddles_the_wrap", K, Mma<f16>, Mma<bf16>, Wgmma<f16>,
-                   Wgmma<bf16>, Simt<f32>, Decode<f16>, Decode<bf16>) {
+                   Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>, Decode<f16>,
+                   Decode<bf16>) {
   if (cannot_run<K>("device trap_19")) return;
   using T = typename K::T;
   const Stream stream;
   const Cuda gpu = stream.backend();
   const K kernel(gpu);
-  const Rows<T> text(gpu, 19, 800);
+  const Rows<typename K::Layer> text(gpu, 19, 800);
   const auto right = over_full(gpu, kernel, text);
   for (const std::int64_t ring : {192, 256, 320, 448}) {
-    GuardedCache<T> cache(gpu, 1, ring);
+    GuardedCache<typename K::Layer> cache(gpu, 1, ring);
     append(gpu, cache, {{0, &text, 0, ring}});
     for (std::int64_t start = ring; start + K::most_rows <= 800;) {
       const std::int64_t rows = 1 + start % K::most_rows;
-      const Pieces<T> piece{{0, &text, start, rows}};
+      const Pieces<typename K::Layer> piece{{0, &text, start, rows}};
       append(gpu, cache, piece);
-      REQUIRE(same_bits(attend(gpu, kernel, cache, piece), rows_of(right, start, rows)));
+      REQUIRE(same_bits(attend(gpu, kernel, cache, piece), rows_of<K>(right, start, rows)));
       start += rows;
     }
   }
 }
 
 TEST_CASE_TEMPLATE("device trap_20_every_query_head_of_a_group_has_its_own_position", K, Mma<f16>,
-                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Simt<f32>, Decode<f16>, Decode<bf16>) {
+                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>,
+                   Decode<f16>, Decode<bf16>) {
   if (cannot_run<K>("device trap_20")) return;
   // 1, 2, ... rows of four heads each: tiles of rows end within a position and at its end.
   const Stream stream;
   const Cuda gpu = stream.backend();
   const K kernel(gpu);
-  const Rows<typename K::T> text(gpu, 20, 400);
+  const Rows<typename K::Layer> text(gpu, 20, 400);
   const auto right = over_full(gpu, kernel, text);
   CHECK(wrong(gpu, right, text, 0) == 0);
-  GuardedCache<typename K::T> cache(gpu, 1, slots);
+  GuardedCache<typename K::Layer> cache(gpu, 1, slots);
   append(gpu, cache, {{0, &text, 200 + K::most_rows - slots, slots}});
   for (std::int64_t rows = 1; rows <= K::most_rows; ++rows) {
-    REQUIRE(
-        same_bits(attend(gpu, kernel, cache, {{0, &text, 200, rows}}), rows_of(right, 200, rows)));
+    REQUIRE(same_bits(attend(gpu, kernel, cache, {{0, &text, 200, rows}}),
+                      rows_of<K>(right, 200, rows)));
   }
 }
 
 TEST_CASE_TEMPLATE("device trap_21_a_block_ends_whatever_tiles_its_rows_see", K, Mma<f16>,
-                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Simt<f32>, Decode<f16>, Decode<bf16>) {
+                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>,
+                   Decode<f16>, Decode<bf16>) {
   if (cannot_run<K>("device trap_21")) return;
   // Lengths about whole windows, in one launch where the kernel takes so many rows. If a producer
   // and a consumer count differently, this does not end, and the suite's limit of time is a
@@ -106,10 +109,10 @@ TEST_CASE_TEMPLATE("device trap_21_a_block_ends_whatever_tiles_its_rows_see", K,
   const Cuda gpu = stream.backend();
   K kernel(gpu);
   for (const std::int64_t length : {1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 258, 385}) {
-    const Rows<typename K::T> text(gpu, 21, length);
+    const Rows<typename K::Layer> text(gpu, 21, length);
     with_each_plan(kernel, [&] {
       const std::int64_t rows = std::min(K::most_rows < chunk ? K::most_rows : 385, length);
-      GuardedCache<typename K::T> cache(gpu, 1, round_up(window - 1 + rows, 64));
+      GuardedCache<typename K::Layer> cache(gpu, 1, round_up(window - 1 + rows, 64));
       append(gpu, cache,
              {{0, &text, std::max<std::int64_t>(0, length - cache.slots()),
                std::min(cache.slots(), length)}});
@@ -120,14 +123,15 @@ TEST_CASE_TEMPLATE("device trap_21_a_block_ends_whatever_tiles_its_rows_see", K,
 }
 
 TEST_CASE_TEMPLATE("device trap_22_keys_out_of_sight_are_skipped_not_masked", K, Mma<f16>,
-                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Simt<f32>, Decode<f16>, Decode<bf16>) {
+                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>,
+                   Decode<f16>, Decode<bf16>) {
   if (cannot_run<K>("device trap_22")) return;
   const Stream stream;
   const Cuda gpu = stream.backend();
   const K kernel(gpu);
-  const Rows<typename K::T> text(gpu, 22, K::most_rows);
-  GuardedCache<typename K::T> cache(gpu, 1, slots);
-  Gathered<typename K::T> rows(gpu, {{0, &text, 0, K::most_rows}});
+  const Rows<typename K::Layer> text(gpu, 22, K::most_rows);
+  GuardedCache<typename K::Layer> cache(gpu, 1, slots);
+  Gathered<typename K::Layer> rows(gpu, {{0, &text, 0, K::most_rows}});
   cudaEvent_t begin, end;
   check_cuda(cudaEventCreate(&begin));
   check_cuda(cudaEventCreate(&end));
@@ -157,15 +161,15 @@ TEST_CASE_TEMPLATE("device trap_22_keys_out_of_sight_are_skipped_not_masked", K,
 }
 
 TEST_CASE_TEMPLATE("device trap_27_tiles_without_a_key_in_sight", K, Mma<f16>, Mma<bf16>,
-                   Wgmma<f16>, Wgmma<bf16>, Simt<f32>) {
+                   Wgmma<f16>, Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>) {
   if (cannot_run<K>("device trap_27")) return;
   // Windows far smaller than a tile, and scores so far apart that every weight but one is 0.
   const Stream stream;
   const Cuda gpu = stream.backend();
   const K kernel(gpu);
-  const Rows<typename K::T> text(gpu, 27, 300);
+  const Rows<typename K::Layer> text(gpu, 27, 300);
   for (const float scale : {0.3f, 1000.0f}) {
-    GuardedCache<typename K::T> cache(gpu, 1, 128);
+    GuardedCache<typename K::Layer> cache(gpu, 1, 128);
     const Scores steep{.scale = scale};
     const auto out = prefill<Swa<3>>(gpu, kernel, cache, 0, text, 64, steep);
     CHECK(wrong(gpu, out, text, 0, steep, 3) == 0);
@@ -177,10 +181,10 @@ TEST_CASE_TEMPLATE("device trap_27_parts_without_a_key_in_sight", K, Decode<f16>
   const Stream stream;
   const Cuda gpu = stream.backend();
   K kernel(gpu);
-  const Rows<typename K::T> text(gpu, 27, 300);
+  const Rows<typename K::Layer> text(gpu, 27, 300);
   with_each_plan(kernel, [&] {
     for (const float scale : {0.3f, 1000.0f}) {
-      GuardedCache<typename K::T> cache(gpu, 1, slots);
+      GuardedCache<typename K::Layer> cache(gpu, 1, slots);
       const Scores steep{.scale = scale};
       CHECK(wrong(gpu, prefill(gpu, kernel, cache, 0, text, 16, steep), text, 0, steep) == 0);
     }
@@ -188,7 +192,8 @@ TEST_CASE_TEMPLATE("device trap_27_parts_without_a_key_in_sight", K, Decode<f16>
 }
 
 TEST_CASE_TEMPLATE("device trap_28_a_sink_counts_once_however_the_keys_are_cut", K, Mma<f16>,
-                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Simt<f32>, Decode<f16>, Decode<bf16>) {
+                   Mma<bf16>, Wgmma<f16>, Wgmma<bf16>, Wgmma512<f16>, Wgmma512<bf16>, Simt<f32>,
+                   Decode<f16>, Decode<bf16>) {
   if (cannot_run<K>("device trap_28")) return;
   // All scores are 0 and all values 1. With a sink of 0 n keys in sight give n / (n + 1), with one
   // of minus infinity 1, within a unit of the last place.
@@ -196,20 +201,20 @@ TEST_CASE_TEMPLATE("device trap_28_a_sink_counts_once_however_the_keys_are_cut",
   const Stream stream;
   const Cuda gpu = stream.backend();
   K kernel(gpu);
-  Rows<T> text(gpu, 28, 300);
+  Rows<typename K::Layer> text(gpu, 28, 300);
   std::fill(text.host_q.begin(), text.host_q.end(), T{});
   std::fill(text.host_v.begin(), text.host_v.end(), from_f32<T>(1));
   text.upload(gpu);
   std::vector<float> host_sinks;
-  for (std::int64_t h = 0; h < heads.q; ++h) host_sinks.push_back(h % 3 == 0 ? -INFINITY : 0.0f);
+  for (std::int64_t h = 0; h < K::heads.q; ++h) host_sinks.push_back(h % 3 == 0 ? -INFINITY : 0.0f);
   const auto sinks = to_device(gpu, host_sinks);
   with_each_plan(kernel, [&] {
-    GuardedCache<T> cache(gpu, 1, slots);
+    GuardedCache<typename K::Layer> cache(gpu, 1, slots);
     const Scores sunk{.scale = 0.125f, .sinks = sinks.data()};
     const auto out = prefill(gpu, kernel, cache, 0, text, K::most_rows, sunk);
     long wrong = 0;
     for (std::int64_t i = 0; i < std::ssize(out); ++i) {
-      const std::int64_t p = i / heads.q_dim(), head = i / heads.dim % heads.q;
+      const std::int64_t p = i / K::heads.q_dim(), head = i / K::heads.dim % K::heads.q;
       const double keys = static_cast<double>(std::min(p + 1, window));
       const double right = head % 3 == 0 ? 1 : keys / (keys + 1);
       const double x = to_f32(out[static_cast<std::size_t>(i)]);
