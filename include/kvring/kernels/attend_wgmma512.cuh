@@ -45,7 +45,6 @@ struct AttendWgmma512 {
       arch::prefetch_map(params.q);
       arch::prefetch_map(params.k);
       arch::prefetch_map(params.v);
-      arch::prefetch_map(params.out);
     }
     arch::arrive_at_cluster_barrier();
     arch::wait_at_cluster_barrier();
@@ -71,56 +70,16 @@ struct AttendWgmma512 {
   /// An attending warpgroup.
   __device__ static __forceinline__ void attend(const Params& params, SharedStorage& shared,
                                                 int warpgroup, int rank) {
-    const bool leads = threadIdx.x % 128 == 0;
     Wgmma512Warpgroup<Policy, View> attending(params.score, shared, warpgroup);
-    unsigned char* half = shared.q + warpgroup * (Layout::query_bytes / 2);
 #pragma unroll 1
     for (int number = 0;; ++number) {
       // Read where it lies: in the loop over tiles every register counts.
-      const WorkItem& item = shared.items[number % 2];
+      const WorkItem& item = shared.items[number % Layout::item_buffers];
       shared.q_full.wait(number & 1);
-      if (!item.exists) break;
+      if (!item.exists) return;
       attending.attend(item, rank);
-      attending.stage(arch::shared_address(half));  // all scores have been made: queries are free
-      write(params, half, item, warpgroup, rank);
-      if (leads) {
-        arch::wait_for_stores_to_read();
-        shared.q_empty.arrive();
-      }
+      attending.write(item, rank, params.out);
     }
-    if (leads) arch::wait_for_stores();
-  }
-
-  /// Staged rows to global memory: as a box, or those that exist one by one.
-  __device__ static __forceinline__ void write(const Params& params, const unsigned char* staged,
-                                               const WorkItem& item, int warpgroup, int rank) {
-    constexpr int rows = Layout::rows, group = Layout::group;
-    // Read before the threads meet: when the last store has read, the item may be another.
-    const int valid = item.valid - rank * rows, kv_head = item.kv_head;
-    const int row = item.first_row + rank * (rows / group);
-    arch::fence_shared_for_async();
-    arch::named_barrier(5 + warpgroup, 128);
-    if (valid >= rows) {
-      if (threadIdx.x % 128 == 0) {
-        arch::store_box(params.out, {0, 0, row, warpgroup * Layout::half_blocks, kv_head}, staged);
-        arch::commit_stores();
-      }
-      return;
-    }
-    constexpr int chunks = Layout::half_dim / 8;
-    int i = static_cast<int>(threadIdx.x) % 128;
-    arch::forget(i);  // nothing derived from it is worth a register over all items
-    for (; i < valid * chunks; i += 128) {
-      const int r = i / chunks, chunk = i % chunks;
-      T* to = params.out_rows +
-              (std::int64_t{row + r / group} * Layout::heads.q + kv_head * group + r % group) *
-                  Layout::head_dim +
-              warpgroup * Layout::half_dim + chunk * 8;
-      *reinterpret_cast<uint4*>(to) =
-          *reinterpret_cast<const uint4*>(staged + chunk / 8 * rows * Layout::row_bytes +
-                                          r * Layout::row_bytes + (chunk % 8 ^ r % 8) * 16);
-    }
-    arch::named_barrier(5 + warpgroup, 128);  // all have read when the buffer is given back
   }
 };
 
@@ -150,7 +109,7 @@ void attend_wgmma512(const Cuda& backend, Policy, View cache, Batch batch,
   const RowTiles tiles{batch, group, Layout::item_rows};
   if (batch.rows == 0) return;
 
-  // Queries and results: 64 columns, heads of a group, rows, blocks of columns, kv heads. K and V:
+  // Queries: 64 columns, heads of a group, rows, blocks of columns, kv heads. K and V:
   // 64 columns, slots, blocks of columns, kv heads, sequences, of which a view does not know how
   // many there are. A box then lies in shared memory as a product wants it.
   constexpr std::int64_t many = std::int64_t{1} << 20;
@@ -173,13 +132,11 @@ void attend_wgmma512(const Cuda& backend, Policy, View cache, Batch batch,
       {.q = arch::tensor_map(q, query_shape, query_box),
        .k = arch::tensor_map(cache.k, cache_shape, key_box),
        .v = arch::tensor_map(cache.v, cache_shape, value_box),
-       .out = arch::tensor_map(static_cast<const typename View::Element*>(out), query_shape,
-                               query_box),
        .cache = cache,
        .tiles = tiles,
        .items = static_cast<int>(items),
        .clusters = static_cast<int>(clusters),
-       .out_rows = out,
+       .out = out,
        .score = score});
 }
 

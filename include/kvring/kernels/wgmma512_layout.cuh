@@ -35,16 +35,16 @@ struct Wgmma512Layout {
   static constexpr int value_keys = slot_bytes / (half_dim * 2);  // of a part of V
   static constexpr int value_parts = keys / value_keys;           // of a half
   static constexpr int query_bytes = rows * head_dim * 2, p_bytes = rows * keys * 2;
-  static constexpr int slots = shape.slots;
+  static constexpr int slots = shape.slots, item_buffers = 4;
   // Half a slot of K is a box of 64 keys by 64 columns, of V one of 32 keys by 128 columns.
   static constexpr int value_box_blocks = half_blocks / cluster;
 
   struct Params {
-    CUtensorMap q, k, v, out;
+    CUtensorMap q, k, v;
     View cache;
     RowTiles tiles;
     int items, clusters;  // tiles of rows times kv heads; blocks / 2
-    T* out_rows;          // [rows, q_heads, head_dim]
+    T* out;               // [rows, q_heads, head_dim]
     Scores score;
   };
 
@@ -73,8 +73,8 @@ struct Wgmma512Layout {
     alignas(1024) unsigned char q[query_bytes];  // [blocks, rows, 64]
     alignas(1024) unsigned char slots[Wgmma512Layout::slots][slot_bytes];
     alignas(1024) unsigned char p[warpgroups][p_bytes];  // [keys / 64, rows, 64]
-    float4 softmax[128];  // what the threads of one warpgroup hand to those of the other
-    WorkItem items[2];
+    float4 softmax[128];           // what the threads of one warpgroup hand to those of the other
+    WorkItem items[item_buffers];  // attended, its queries loaded, made
     Items all_items;
     arch::Barrier item_made[2];
     // A slot is for one warpgroup, whose turns do not alternate with the other's: parities tell

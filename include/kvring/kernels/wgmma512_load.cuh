@@ -15,7 +15,8 @@ class Wgmma512Load {
 
  public:
   /// The thread that loads K and V, newest tile first: K(n - 1), K(n - 2), V(n - 1), K(n - 3) ...
-  /// V(0). A slot is empty when both blocks have used it, for each fills one half of both.
+  /// V(0); of V the half of the warpgroup that makes the tile's P first. A slot is empty when both
+  /// blocks have used it, for each fills one half of both.
   __device__ static void load_tiles(const Params& params, SharedStorage& shared, int rank) {
     constexpr std::uint16_t both = (1 << Layout::cluster) - 1;
     constexpr int box_bytes = Layout::slot_bytes / Layout::cluster;
@@ -33,7 +34,7 @@ class Wgmma512Load {
     };
     for (int number = 0;; ++number) {
       shared.item_made[number % 2].wait(number / 2 & 1);
-      const WorkItem& item = shared.items[number % 2];
+      const WorkItem& item = shared.items[number % Layout::item_buffers];
       if (!item.exists) return;
       const int tiles = item.tiles, kv_head = item.kv_head, sequence = item.sequence;
       // `slot`: of the tile's first key.
@@ -44,13 +45,13 @@ class Wgmma512Load {
           load(full, params.k, {0, slot, Layout::cluster * part + rank, kv_head, sequence});
         }
       };
-      const auto load_values = [&](int slot) {
+      const auto load_values = [&](int owner, int slot) {
 #pragma unroll
         for (int part = 0; part < 2 * Layout::value_parts; ++part) {
-          load(shared.full[part % 2], params.v,
-               {0, slot + part / 2 * Layout::value_keys,
-                part % 2 * Layout::half_blocks + rank * Layout::value_box_blocks, kv_head,
-                sequence});
+          const int half = part < Layout::value_parts ? owner : 1 - owner;
+          load(shared.full[half], params.v,
+               {0, slot + part % Layout::value_parts * Layout::value_keys,
+                half * Layout::half_blocks + rank * Layout::value_box_blocks, kv_head, sequence});
         }
       };
       int slot = item.slot;
@@ -60,9 +61,9 @@ class Wgmma512Load {
         const int of_values = slot;
         slot = slot < keys ? slot - keys + slots : slot - keys;
         load_keys(i % 2, slot);
-        load_values(of_values);
+        load_values((i - 1) % 2, of_values);
       }
-      load_values(slot);
+      load_values((tiles - 1) % 2, slot);
     }
   }
 
@@ -72,7 +73,7 @@ class Wgmma512Load {
     shared.all_items.round = 0;
     for (int number = 0;; ++number) {
       const WorkItem item = shared.all_items.next(params);
-      shared.items[number % 2] = item;
+      shared.items[number % Layout::item_buffers] = item;
       shared.item_made[number % 2].arrive();
       const int row = item.first_row + rank * (Layout::rows / Layout::group);
       const auto for_each_half = [&](auto act) {

@@ -3,11 +3,12 @@
 
 #include <cstdint>
 
-#include "kvring/arch/cluster.cuh"
 #include "kvring/arch/copy_async.cuh"
 #include "kvring/arch/mma.cuh"
+#include "kvring/arch/stream.cuh"
 #include "kvring/arch/wgmma.cuh"
 #include "kvring/kernels/wgmma512_layout.cuh"
+#include "kvring/kernels/wgmma512_slots.cuh"
 #include "kvring/kernels/wgmma512_softmax.cuh"
 
 namespace kvring {
@@ -35,9 +36,7 @@ class Wgmma512Warpgroup {
         warpgroup_(warpgroup),
         thread_(static_cast<int>(threadIdx.x) % 128),
         place_(first_place()),
-        empty_(arch::of_block(shared.empty, static_cast<unsigned>(thread_ % Layout::cluster))) {
-    arch::arrive_at_named_barrier(free_barrier(1 - warpgroup_), 256);
-  }
+        slots_(shared, warpgroup) {}
 
   /// All tiles of an item.
   __device__ __forceinline__ void attend(const WorkItem& item, int rank) {
@@ -47,39 +46,44 @@ class Wgmma512Warpgroup {
     // Tile i of the item in the order of the walk: `own` is the last one whose P this one made.
     const int tiles = item.tiles;
     const auto tile_of = [&](int i) { return (tiles - 1 - i) * keys; };
-    const auto take_and_make = [&](int i) {  // tile i is the other's, i + 1 is this one's
-      drain();
+    const auto have_scores = [&](int i) {
+      slots_.drain();
+      if (i + 2 >= tiles && thread_ == 0) shared_.q_empty.arrive();  // they were the last
+    };
+    const auto take_and_make = [&](int i, bool first) {  // tile i is the other's, i + 1 this one's
+      have_scores(i + 1);
       take(item, tile_of(i));
       softmax_.take_scores(scores_, tile_of(i + 1));
-      make(true);
+      make(true, first);
     };
     int own = warpgroup_;
     if (warpgroup_ == 0) {
       issue_scores();
-      drain();
+      have_scores(0);
       softmax_.take_scores(scores_, tile_of(0));
-      make(false);
+      make(false, true);
     } else {
-      skip(Layout::key_parts);
+      slots_.skip(Layout::key_parts);
       if (tiles > 1) {
         issue_scores();
-        take_and_make(0);
+        take_and_make(0, true);
       } else {
+        if (thread_ == 0) shared_.q_empty.arrive();
         take(item, tile_of(0));
         give_back_taken();
       }
     }
 #pragma unroll 1
     for (; own + 2 < tiles; own += 2) {
-      skip(Layout::key_parts);
+      slots_.skip(Layout::key_parts);
       multiply_own(item, tile_of(own));
       issue_scores();
-      take_and_make(own + 1);
+      take_and_make(own + 1, false);
     }
     if (own < tiles) {
-      if (own + 1 < tiles) skip(Layout::key_parts);
+      if (own + 1 < tiles) slots_.skip(Layout::key_parts);
       multiply_own(item, tile_of(own));
-      drain();
+      slots_.drain();
       if (own + 1 < tiles) {
         take(item, tile_of(own + 1));
         give_back_taken();
@@ -87,17 +91,43 @@ class Wgmma512Warpgroup {
     }
   }
 
-  /// This warpgroup's half of the results to shared memory, in the queries' layout.
-  __device__ __forceinline__ void stage(std::uint32_t to) const {
+  /// Writes this warpgroup's half of the columns of the rows that exist, 64 columns after the other
+  /// by way of its P: a warp at a time has 16 rows there. `out`: of the block's first row.
+  __device__ __forceinline__ void write(const WorkItem& item, int rank, T* out) {
+    constexpr int group = Layout::group;
+    if (warpgroup_ < item.tiles) arch::named_barrier(free_barrier(warpgroup_), 256);
+    const int valid = item.valid - rank * rows;
+    out += (std::int64_t{item.first_row + rank * (rows / group)} * Layout::heads.q +
+            item.kv_head * group) *
+               Layout::head_dim +
+           warpgroup_ * Layout::half_dim;
     const float inverse[2] = {softmax_.inverse(0), softmax_.inverse(1)};
+    unsigned char* staged = shared_.p[warpgroup_];
+    const std::uint32_t to = arch::shared_address(staged);
+    int thread = thread_;
+    arch::forget(thread);  // nothing derived from it is worth a register over all items
 #pragma unroll
-    for (int n = 0; n < Layout::half_dim / 16; ++n) {
-      // + 0: whether a masked tile added 0 to a -0 must not show.
-      const auto pair = [&](int i, int half) {
-        return arch::pack<T>(sums_[8 * n + i] * inverse[half] + 0.0f,
-                             sums_[8 * n + i + 1] * inverse[half] + 0.0f);
-      };
-      arch::store_matrices(to + place(n), pair(0, 0), pair(2, 1), pair(4, 0), pair(6, 1));
+    for (int block = 0; block < Layout::half_blocks; ++block) {
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        // + 0: whether a masked tile added 0 to a -0 must not show.
+        const auto pair = [&](int i, int half) {
+          const float* sums = sums_ + 32 * block + 8 * n + i;
+          return arch::pack<T>(sums[0] * inverse[half] + 0.0f, sums[1] * inverse[half] + 0.0f);
+        };
+        arch::store_matrices(to + place(n), pair(0, 0), pair(2, 1), pair(4, 0), pair(6, 1));
+      }
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = thread / 32 * 16 + i * 4 + thread % 32 / 8, chunk = thread % 8;
+        const auto value =
+            *reinterpret_cast<const uint4*>(staged + row * row_bytes + (chunk ^ row % 8) * 16);
+        T* at = out + (row / group * Layout::heads.q + row % group) * Layout::head_dim +
+                block * 64 + chunk * 8;
+        if (row < valid) *reinterpret_cast<uint4*>(at) = value;
+      }
+      __syncwarp();
     }
   }
 
@@ -119,45 +149,19 @@ class Wgmma512Warpgroup {
     return row * row_bytes + (lane / 16 ^ row % 8) * 16;
   }
 
-  /// Waits for the slot that comes next.
-  __device__ __forceinline__ void here() {
-    shared_.full[warpgroup_][slot_].wait(parities_ >> slot_ & 1);
-    parities_ ^= 1u << slot_;
-  }
-  __device__ __forceinline__ void skip(int count) { slot_ = Layout::later(slot_, count); }
-  __device__ __forceinline__ std::uint32_t slot() const {
-    return arch::shared_address(shared_.slots[slot_]);
-  }
   /// A descriptor of what lies so many bytes further. Only its lower half counts.
   __device__ static __forceinline__ std::uint64_t further(std::uint64_t descriptor, int bytes) {
     return (descriptor & ~std::uint64_t{0xffffffff}) |
            (static_cast<std::uint32_t>(descriptor) + static_cast<std::uint32_t>(bytes / 16));
   }
-  /// Both blocks of the cluster wait for both.
-  __device__ __forceinline__ void give_back(int slot) {
-    if (thread_ < Layout::cluster) empty_[slot].arrive_in_cluster();
-  }
-  /// Ends a group of products with the slot that comes next: the one before it is then free.
-  __device__ __forceinline__ void commit_streamed() {
-    arch::commit_wgmma();
-    arch::wait_for_wgmma<1>();
-    if (streamed_ >= 0) give_back(streamed_);
-    streamed_ = slot_;
-  }
-  __device__ __forceinline__ void drain() {
-    arch::wait_for_wgmma<0>();
-    if (streamed_ >= 0) give_back(streamed_);
-    streamed_ = -1;
-  }
-
   /// Issues scores = Q K^T, part by part.
   __device__ __forceinline__ void issue_scores() {
     const std::uint64_t first_q = arch::matrix_descriptor(arch::shared_address(shared_.q), 16);
     constexpr int steps = 4 * Layout::key_part_blocks;
 #pragma unroll
     for (int part = 0; part < Layout::key_parts; ++part) {
-      here();
-      const std::uint64_t first_k = arch::matrix_descriptor(slot(), 16);
+      slots_.wait();
+      const std::uint64_t first_k = arch::matrix_descriptor(slots_.address(), 16);
       arch::fence_wgmma();
 #pragma unroll
       for (int step = 0; step < steps; ++step) {
@@ -166,8 +170,8 @@ class Wgmma512Warpgroup {
                                      further(first_k, step / 4 * keys * row_bytes + step % 4 * 32),
                                      d != 0);
       }
-      commit_streamed();
-      skip(1);
+      slots_.commit();
+      slots_.skip(1);
     }
   }
 
@@ -176,7 +180,7 @@ class Wgmma512Warpgroup {
   __device__ __forceinline__ void clear_unseen(const WorkItem& item, int tile, int part) {
     if (item.begin <= tile && item.last + 1 >= tile + keys) return;
     const int first = tile + part * Layout::value_keys;
-    unsigned char* to = shared_.slots[slot_];
+    unsigned char* to = slots_.bytes();
     for (int i = thread_; i < Layout::slot_bytes / 16; i += 128) {
       const int key = first + i / 8 % Layout::value_keys;
       if (key < item.begin || key > item.last) {
@@ -187,35 +191,37 @@ class Wgmma512Warpgroup {
     arch::named_barrier(own_barrier(), 128);
   }
 
-  /// Issues sums += P V for this warpgroup's columns, in two parts of 32 keys. `product`: called
-  /// with a step of 16 keys and the descriptor of its V. `end`: ends a part.
-  __device__ __forceinline__ void issue_sums(const WorkItem& item, int tile, auto product,
+  /// Issues sums += P V for this warpgroup's columns, in two parts of 32 keys. `own`: P is, and the
+  /// slots with its half of V come first. `product`: called with a step of 16 keys and the
+  /// descriptor of its V. `end`: ends a part.
+  __device__ __forceinline__ void issue_sums(const WorkItem& item, int tile, bool own, auto product,
                                              auto end) {
     constexpr int steps = Layout::value_keys / 16;
-    skip(warpgroup_);
+    if (!own) slots_.skip(value_parts);
 #pragma unroll
     for (int part = 0; part < value_parts; ++part) {
-      here();
+      slots_.wait();
       clear_unseen(item, tile, part);
-      const std::uint64_t v = arch::matrix_descriptor(slot(), Layout::value_keys * row_bytes);
+      const std::uint64_t v =
+          arch::matrix_descriptor(slots_.address(), Layout::value_keys * row_bytes);
       arch::fence_wgmma();
 #pragma unroll
       for (int step = 0; step < steps; ++step) {
         product(part * steps + step, further(v, step * 16 * row_bytes));
       }
       end(part);
-      skip(part + 1 < value_parts ? 2 : 2 - warpgroup_);
+      slots_.skip(own && part + 1 == value_parts ? 1 + value_parts : 1);
     }
   }
   /// With this warpgroup's own P of a tile. Nothing else is under way.
   __device__ __forceinline__ void multiply_own(const WorkItem& item, int tile) {
     rescale();
     issue_sums(
-        item, tile,
+        item, tile, true,
         [&](int step, std::uint64_t v) {
           arch::Wgmma<T, Layout::half_dim>::sums(sums_, p_[step], v);
         },
-        [&](int) { commit_streamed(); });
+        [&](int) { slots_.commit(); });
   }
   /// With the other's P of a tile, once it is there.
   __device__ __forceinline__ void take(const WorkItem& item, int tile) {
@@ -225,23 +231,23 @@ class Wgmma512Warpgroup {
     const std::uint64_t p =
         arch::matrix_descriptor(arch::shared_address(shared_.p[1 - warpgroup_]), 16);
     issue_sums(
-        item, tile,
+        item, tile, false,
         [&](int step, std::uint64_t v) {
           arch::Wgmma<T, Layout::half_dim>::sums_of_shared(sums_, further(p, step * 32), v);
         },
         [&](int part) {
           arch::commit_wgmma();
-          taken_[part] = slot_;
+          taken_[part] = slots_.next();
         });
   }
   /// Gives back part of what take() took, once it has been used.
   __device__ __forceinline__ void give_back_part(int part) {
     if (part + 1 < value_parts) {
       arch::wait_for_wgmma<1>();
-      give_back(taken_[part]);
+      slots_.give_back(taken_[part]);
     } else {
       arch::wait_for_wgmma<0>();
-      give_back(taken_[part]);
+      slots_.give_back(taken_[part]);
       arch::arrive_at_named_barrier(free_barrier(1 - warpgroup_), 256);
     }
   }
@@ -252,9 +258,9 @@ class Wgmma512Warpgroup {
 
   /// Scores to probabilities and to operands, for both. `taken`: products with what take() took are
   /// under way, and its slots are given back in between, as soon as they may be. Stores of P keep
-  /// compilers from computing all of it after the last wait.
-  __device__ __forceinline__ void make(bool taken) {
-    arch::named_barrier(free_barrier(warpgroup_), 256);
+  /// compilers from computing all of it after the last wait. `first`: of the item.
+  __device__ __forceinline__ void make(bool taken, bool first) {
+    if (!first) arch::named_barrier(free_barrier(warpgroup_), 256);
     const std::uint32_t to = arch::shared_address(shared_.p[warpgroup_]);
 #pragma unroll
     for (int n = 0; n < keys / 16; ++n) {
@@ -283,11 +289,8 @@ class Wgmma512Warpgroup {
   SharedStorage& shared_;
   Wgmma512Softmax<Policy, View, keys> softmax_;
   int warpgroup_, thread_, place_;
-  arch::Barrier* empty_;        // of the block that this thread tells of empty slots, if it does
-  int slot_ = 0;                // that comes next
-  std::uint32_t parities_ = 0;  // of the next phases of this warpgroup's barriers, by slot
-  int streamed_ = -1;           // slot of the newest group of products, if it is to be given back
-  int taken_[value_parts];
+  Wgmma512Slots<Layout> slots_;
+  int taken_[value_parts];  // slots
   float scores_[keys / 2];
   float sums_[Layout::half_dim / 2];
   std::uint32_t p_[keys / 16][4];
