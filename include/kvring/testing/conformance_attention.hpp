@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "kvring/testing/conformance_expected.hpp"
@@ -85,7 +84,7 @@ using StagedTwin =
 template <class S>
 void staged_is_full(const typename S::Backend& backend) {
   if constexpr (S::is_ring && !S::Placement::is_staged &&
-                detail::takes_staged<typename S::Kernels, typename S::Backend>()) {
+                detail::takes_staged<typename S::Kernels, typename S::Backend>(S::tile)) {
     using Twin = Subject<StagedTwin<typename S::Plan>, typename S::Kind, typename S::Kernels,
                          typename S::Backend>;
     static_assert(Twin::is_staged);

@@ -23,13 +23,16 @@ inline const char* why_not<Cuda>() {
 /// rows of f32 and any shape.
 template <>
 struct LibraryKernelsOf<Cuda> {
-  static constexpr bool takes_staged = false;  // attend_wgmma does not
+  /// Keys that every kernel takes at a time: what rings and stages must be multiples of.
+  static constexpr std::int64_t kernel_tile = 64;
+  static constexpr bool takes_staged(std::int64_t key_tile) { return key_tile % kernel_tile == 0; }
+
   template <class View>
   static constexpr bool has_prefill() {
     using T = typename View::Element;
-    constexpr std::int64_t dim = View::heads.dim, most_keys_of_a_tile = 128;
+    constexpr std::int64_t dim = View::heads.dim;
     if constexpr (View::Storage::is_ring) {
-      if (View::Storage::slots % most_keys_of_a_tile != 0) return false;
+      if (View::Storage::slots % kernel_tile != 0) return false;
     }
     return (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)&&dim % 16 == 0 && dim <= 512;
   }

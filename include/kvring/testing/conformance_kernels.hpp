@@ -21,9 +21,9 @@ struct LibraryKernelsOf;
 /// On one thread, so that the suite needs neither Thrust nor OpenMP.
 template <>
 struct LibraryKernelsOf<Host> {
-  static constexpr bool takes_staged = true;
   template <class View>
   using Row = float;
+  static constexpr bool takes_staged(std::int64_t /*key_tile*/) { return true; }
 
   template <class View>
   static void append(const Host&, View cache, Batch batch, const float* k, const float* v) {
@@ -90,9 +90,9 @@ const BackendType& for_stages(const BackendType& backend) {
 }
 
 template <class Kernels, class BackendType>
-constexpr bool takes_staged() {
+constexpr bool takes_staged(std::int64_t key_tile) {
   if constexpr (std::is_same_v<LibraryKernels, Kernels>) {
-    return LibraryKernelsOf<BackendType>::takes_staged;
+    return LibraryKernelsOf<BackendType>::takes_staged(key_tile);
   } else if constexpr (requires { Kernels::takes_staged; }) {
     return Kernels::takes_staged;
   } else {

@@ -57,7 +57,7 @@ struct Subject {
   /// the kernels do that; without such kernels a staged plan is run in shorter chunks.
   static constexpr std::int64_t in_place = is_ring ? ring - (window - 1) : unbounded;
   static constexpr bool is_staged =
-      Placement::is_staged && detail::takes_staged<Kernels, Backend>();
+      Placement::is_staged && detail::takes_staged<Kernels, Backend>(tile);
   static constexpr std::int64_t chunk = is_staged ? Plan::chunk : smaller(Plan::chunk, in_place);
   /// Positions that the cases go through.
   static constexpr std::int64_t length = is_ring ? 2 * (is_staged ? larger(ring, chunk) : ring) + 2
