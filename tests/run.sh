@@ -157,7 +157,7 @@ fi
 # Ends with `mutants: N killed, N survived`, which is turned into a count line.
 mutants() {
   local text="$logs/mutants.txt" code
-  timeout "$limit" python3 tests/mutants.py | tee "$text"
+  timeout "$((2 * limit))" python3 tests/mutants.py | tee "$text"
   code=${PIPESTATUS[0]}
   sed -nE 's/^mutants: ([0-9]+) killed, ([0-9]+) survived$/\1 passed, \2 failed, 0 skipped/p' "$text"
   return "$code"
