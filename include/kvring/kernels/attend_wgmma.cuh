@@ -210,10 +210,8 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   const RowTiles tiles{batch, Kernel::group, Kernel::rows};
   if (batch.rows == 0) return;
 
-  // 64 columns, heads of a group, rows, blocks of columns, kv heads.
   constexpr int group = Kernel::group, blocks = Kernel::blocks;
-  const arch::TensorShape query_shape{{64, group, batch.rows, blocks, heads.kv},
-                                      {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
+  const arch::TensorShape query_shape = detail::query_shape<heads>(batch.rows);
   const std::array<int, 5> query_box{64, group, 64 / group, blocks, 1};
   int device = 0, multiprocessors = 0;
   check_cuda(cudaGetDevice(&device));

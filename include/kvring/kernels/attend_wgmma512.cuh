@@ -9,6 +9,7 @@
 #include "kvring/kernels/wgmma512_layout.cuh"
 #include "kvring/kernels/wgmma512_load.cuh"
 #include "kvring/kernels/wgmma512_warpgroup.cuh"
+#include "kvring/kernels/wgmma_tiles.cuh"
 
 namespace kvring {
 
@@ -109,15 +110,8 @@ void attend_wgmma512(const Cuda& backend, Policy, View cache, Batch batch,
   const RowTiles tiles{batch, group, Layout::item_rows};
   if (batch.rows == 0) return;
 
-  // Queries: 64 columns, heads of a group, rows, blocks of columns, kv heads. K and V:
-  // 64 columns, slots, blocks of columns, kv heads, sequences, of which a view does not know how
-  // many there are. A box then lies in shared memory as a product wants it.
-  constexpr std::int64_t many = std::int64_t{1} << 20;
-  const arch::TensorShape query_shape{{64, group, batch.rows, Layout::blocks, heads.kv},
-                                      {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
-  const arch::TensorShape cache_shape{
-      {64, cache.slots, Layout::blocks, heads.kv, many},
-      {heads.kv_dim(), 64, heads.dim, cache.slots * heads.kv_dim()}};
+  const arch::TensorShape query_shape = detail::query_shape<heads>(batch.rows);
+  const arch::TensorShape cache_shape = detail::cache_shape<heads>(cache.slots);
   const std::array<int, 5> query_box{64, group, Layout::rows / group, Layout::half_blocks, 1};
   const std::array<int, 5> key_box{64, Layout::keys, 1, 1, 1};
   const std::array<int, 5> value_box{64, Layout::value_keys, Layout::value_box_blocks, 1, 1};

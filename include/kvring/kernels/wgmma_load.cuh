@@ -17,8 +17,7 @@ class WgmmaLoad {
   using Turn = typename Layout::Turn;
   static constexpr Heads heads = Layout::heads;
   static constexpr int warpgroups = Layout::warpgroups, rows = Layout::rows, keys = Layout::keys;
-  static constexpr int head_dim = Layout::head_dim, group = Layout::group;
-  static constexpr int blocks = Layout::blocks;
+  static constexpr int group = Layout::group, blocks = Layout::blocks;
   static constexpr int query_bytes = Layout::query_bytes, tile_bytes = Layout::tile_bytes;
 
  public:

@@ -1,7 +1,6 @@
 // WgmmaTiles: the tensor maps of keys, or of values, and where a tile of them lies.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "kvring/arch/tensor_map.cuh"
@@ -17,9 +16,23 @@ namespace detail {
 /// Storages are whole tiles of so many keys: a larger tile may have its parts in two places.
 inline constexpr int part_keys = 64;
 
-/// Rows of kv heads as maps see them: 64 columns, rows, blocks of columns, kv heads, sequences, of
-/// which a view does not know how many there are. A box then lies in shared memory as a product
-/// wants it.
+/// Queries or results as maps see them: 64 columns, heads of a group, rows, blocks of columns, kv
+/// heads. A box then lies in shared memory as a product wants it.
+template <Heads heads>
+arch::TensorShape query_shape(std::int64_t rows) {
+  return {{64, heads.group(), rows, heads.dim / 64, heads.kv},
+          {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
+}
+
+/// Keys or values: 64 columns, rows, blocks of columns, kv heads, sequences, of which a view does
+/// not know how many there are.
+template <Heads heads>
+arch::TensorShape cache_shape(std::int64_t rows_of_sequence) {
+  constexpr std::int64_t many = std::int64_t{1} << 20;
+  return {{64, rows_of_sequence, heads.dim / 64, heads.kv, many},
+          {heads.kv_dim(), 64, heads.dim, rows_of_sequence * heads.kv_dim()}};
+}
+
 template <Heads heads, int keys, class T>
 struct RowMaps {
   static constexpr int blocks = static_cast<int>(heads.dim / 64);
@@ -27,10 +40,7 @@ struct RowMaps {
   CUtensorMap part;   // part_keys rows of one block of columns
 
   static RowMaps over(const T* rows, std::int64_t rows_of_sequence) {
-    constexpr std::int64_t many = std::int64_t{1} << 20;
-    const arch::TensorShape shape{
-        {64, rows_of_sequence, blocks, heads.kv, many},
-        {heads.kv_dim(), 64, heads.dim, rows_of_sequence * heads.kv_dim()}};
+    const arch::TensorShape shape = cache_shape<heads>(rows_of_sequence);
     return {arch::tensor_map(rows, shape, {64, keys, blocks, 1, 1}),
             arch::tensor_map(rows, shape, {64, part_keys, 1, 1, 1})};
   }
