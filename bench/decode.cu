@@ -1,6 +1,8 @@
 // Decode attention: one row of each sequence, with a cold L2. Time by events, and as a node of a
-// graph; bandwidth over the bytes that must be read: keys and values in sight, and the queries.
+// graph; bandwidth over the bytes that must be read: keys and values in sight, and the queries. A
+// copy of as many bytes, read and written, is timed by events too.
 #include "device_bench.cuh"
+#include "device_copy.cuh"
 #include "kvring/kernels/decode.cuh"
 
 using namespace kvring;
@@ -67,6 +69,8 @@ void decode(benchmark::State& state, const std::vector<std::int64_t>& lengths, s
   state.counters["GB/s"] = bytes / seconds * 1e-9;
   state.counters["graph_us"] = graph_node_seconds(stream, bytes > 1e8 ? 8 : 64, run) * 1e6;
   state.counters["parts"] = plan.parts;
+  const auto half = static_cast<std::int64_t>(bytes / 2) / 16 * 16;
+  state.counters["copy_us"] = CopyTimes(gpu, half, 1).alone * 1e6;
   check_cuda(cudaStreamDestroy(stream));
 }
 

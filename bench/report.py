@@ -128,7 +128,7 @@ def row_of(name, runs, ceilings):
     if not good:
         return {"name": name, "reason": runs[0]["error"]}
     row = {"name": name}
-    for key in ("median_us", "graph_us", "row_us", "full_us", "ring_us", "parts", "copy_GB/s", "share_alone"):
+    for key in ("median_us", "graph_us", "row_us", "full_us", "ring_us", "parts", "copy_us", "copy_GB/s", "share_alone"):
         if key in good[0]:
             row[key] = [run[key] for run in good]
     kind = name.split("/")[0]
@@ -333,6 +333,11 @@ def prefill_part(report):
     return table(["prefill", "tokens", "`attend_mma`", "sm_90a", "flash", "cuDNN", "flex", "efficient", "of a matrix product"], body)
 
 
+def copy_share(row):
+    """Of a copy of as many bytes, launched and timed as the row is; results before it was timed have none."""
+    return f"; {100 * median(row['copy_us']) / median(row['median_us']):.0f}% of a copy of the same bytes" if "copy_us" in row else ""
+
+
 def decode_part(report):
     body = []
     for row in kinds(report, "decode"):
@@ -340,7 +345,7 @@ def decode_part(report):
         body.append([shape_of(name) if "ragged" not in name else "hd 256, 8/4, W 1024, ragged",
                      tokens(field(name, "batch")), tokens(field(name, "length") or "1-8192"), both(row["median_us"]),
                      both(row["graph_us"]), both(row["ours"]), peer_cell(row, "flash", "cudnn", "flex", "efficient"),
-                     f"{share_cell(row)} of {row['floor_by']}" if "share" in row else "-"])
+                     (f"{share_cell(row)} of {row['floor_by']}" if "share" in row else "-") + copy_share(row)])
     return table(["decode", "batch", "tokens", "us by events", "us as graph node", "GB/s", "best peer, GB/s", "share"], body)
 
 
