@@ -56,7 +56,8 @@ class PrefillShapes {
  public:
   explicit PrefillShapes(const char* name) : name_(name) {
     constexpr Heads llama64{.q = 32, .kv = 8, .dim = 64}, llama96{.q = 32, .kv = 8, .dim = 96};
-    constexpr Heads llama128{.q = 32, .kv = 8, .dim = 128}, gpt_oss{.q = 64, .kv = 8, .dim = 64};
+    constexpr Heads llama128{.q = 32, .kv = 8, .dim = 128}, llama192{.q = 32, .kv = 8, .dim = 192};
+    constexpr Heads gpt_oss{.q = 64, .kv = 8, .dim = 64};
     constexpr Heads gemma256{.q = 8, .kv = 2, .dim = 256}, gemma512{.q = 8, .kv = 2, .dim = 512};
     constexpr Heads one256{.q = 4, .kv = 1, .dim = 256}, many256{.q = 16, .kv = 8, .dim = 256};
     constexpr Heads many512{.q = 32, .kv = 4, .dim = 512};
@@ -64,6 +65,7 @@ class PrefillShapes {
     add<Dense, llama96>(8192);
     add<Dense, llama128>(8192);
     add<Dense, llama128>(16'384);
+    add<Dense, llama192>(8192);
     add<Dense, gemma256>(8192);
     add<Dense, gemma512>(8192);
     add<Dense, gemma512>(16'384);

@@ -68,7 +68,10 @@ def blocks_per_sm(arch, registers, threads, shared):
 
 def kernels(arch, folder):
     program = folder / f"kernels-{arch}"
-    compiled = report_of(nvcc(*target(arch), "-Xptxas", "-v", "bench/ptxas/kernels.cu", "-o", program))
+    told = nvcc(*target(arch), "-Xptxas", "-v", "bench/ptxas/kernels.cu", "-o", program)
+    if re.search(r"\(C75\d\d\)", told):
+        sys.exit("ptxas waits for each wgmma where several should be under way:\n" + told[:3000])
+    compiled = report_of(told)
     told = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     for line in told.splitlines():
         label, threads, shared, kernel = line.split("\t")

@@ -71,7 +71,8 @@ void append(const char* fused_label, const char* plain_label) {
 
 int main() {
   constexpr Heads llama64{.q = 32, .kv = 8, .dim = 64}, llama96{.q = 32, .kv = 8, .dim = 96};
-  constexpr Heads llama128{.q = 32, .kv = 8, .dim = 128}, gpt_oss{.q = 64, .kv = 8, .dim = 64};
+  constexpr Heads llama128{.q = 32, .kv = 8, .dim = 128}, llama192{.q = 32, .kv = 8, .dim = 192};
+  constexpr Heads gpt_oss{.q = 64, .kv = 8, .dim = 64};
   constexpr Heads gemma256{.q = 8, .kv = 2, .dim = 256}, gemma512{.q = 8, .kv = 2, .dim = 512};
   prefill<Dense, llama64>("prefill, hd 64, 32/8, causal");
   prefill<Dense, llama96>("prefill, hd 96, 32/8, causal");
@@ -83,7 +84,9 @@ int main() {
   prefill<Swa<1024>, llama128>("prefill, hd 128, 32/8, W 1024");
   prefill<Swa<128>, gpt_oss>("prefill, hd 64, 64/8, W 128");
   wgmma<Dense, llama64>("prefill by wgmma, hd 64, 32/8, causal");
+  wgmma<Dense, llama96>("prefill by wgmma, hd 96, 32/8, causal");
   wgmma<Dense, llama128>("prefill by wgmma, hd 128, 32/8, causal");
+  wgmma<Dense, llama192>("prefill by wgmma, hd 192, 32/8, causal");
   wgmma<Dense, gemma256>("prefill by wgmma, hd 256, 8/2, causal");
   wgmma<Swa<512>, gemma256>("prefill by wgmma, hd 256, 8/2, W 512");
   wgmma<Dense, gemma512>("prefill by wgmma, hd 512, 8/2, causal");

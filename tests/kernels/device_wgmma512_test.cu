@@ -1,20 +1,11 @@
 // attend_wgmma512, on a GPU of compute capability 9.0.
-#include "kvring/kernels/attend_wgmma512.cuh"
+#include "hopper.cuh"
 #include "mma_sweep.cuh"
 
 using namespace kvring;
 using namespace kvring::test;
 
 namespace {
-
-struct Hopper {
-  static constexpr std::int64_t most_rows = 9000;
-  template <class P, class View>
-  void operator()(const Cuda& gpu, P policy, View view, Batch batch,
-                  const typename View::Element* q, typename View::Element* out, Scores score) {
-    attend_wgmma512(gpu, policy, view, batch, q, out, score);
-  }
-};
 
 using Gemma = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 512}>;
 using Sixteen = Attention<Dense, Heads{.q = 16, .kv = 1, .dim = 512}>;

@@ -1,5 +1,5 @@
 // attend_wgmma, on a GPU of compute capability 9.0.
-#include "kvring/kernels/attend_wgmma.cuh"
+#include "hopper.cuh"
 #include "mma_sweep.cuh"
 
 using namespace kvring;
@@ -7,20 +7,16 @@ using namespace kvring::test;
 
 namespace {
 
-struct Hopper {
-  static constexpr std::int64_t most_rows = 9000;
-  template <class P, class View>
-  void operator()(const Cuda& gpu, P policy, View view, Batch batch,
-                  const typename View::Element* q, typename View::Element* out, Scores score) {
-    attend_wgmma(gpu, policy, view, batch, q, out, score);
-  }
-};
-
 using Sinks = Attention<Swa<128>, Heads{.q = 64, .kv = 8, .dim = 64}>;
 using Causal64 = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 64}>;
 using Itself = Attention<Swa<1>, Heads{.q = 2, .kv = 2, .dim = 64}>;
+using Causal96 = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 96}>;
+using Narrow96 = Attention<Swa<100>, Heads{.q = 6, .kv = 3, .dim = 96}>;
+using Wide96 = Attention<Swa<300>, Heads{.q = 4, .kv = 1, .dim = 96}>;
 using Causal128 = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 128}>;
 using Wide128 = Attention<Swa<1000>, Heads{.q = 4, .kv = 1, .dim = 128}>;
+using Causal192 = Attention<Dense, Heads{.q = 8, .kv = 2, .dim = 192}>;
+using Local192 = Attention<Swa<100>, Heads{.q = 4, .kv = 1, .dim = 192}>;
 using Local256 = Attention<Swa<512>, Heads{.q = 8, .kv = 2, .dim = 256}>;
 using Local256Two = Attention<Swa<65>, Heads{.q = 4, .kv = 2, .dim = 256}>;
 using Sixteen256 = Attention<Dense, Heads{.q = 16, .kv = 1, .dim = 256}>;
@@ -35,6 +31,11 @@ TEST_CASE_TEMPLATE("device wgmma: random cases", T, bf16, f16) {
   sweep<Local256, T>(Hopper{}, 206, 60);
   sweep<Local256Two, T>(Hopper{}, 207, 60);
   sweep<Sixteen256, T>(Hopper{}, 208, 60);
+  sweep<Causal96, T>(Hopper{}, 209, 60);
+  sweep<Narrow96, T>(Hopper{}, 210, 60);
+  sweep<Wide96, T>(Hopper{}, 211, 60);
+  sweep<Causal192, T>(Hopper{}, 212, 60);
+  sweep<Local192, T>(Hopper{}, 213, 60);
 }
 
 TEST_CASE_TEMPLATE("device wgmma: chunks, rings and neighbours change no bit", T, bf16, f16) {
@@ -45,6 +46,11 @@ TEST_CASE_TEMPLATE("device wgmma: chunks, rings and neighbours change no bit", T
   invariance<Wide128, T>(Hopper{}, 224, 2200, 0, {77, 1500, 2200});
   invariance<Local256, T>(Hopper{}, 225, 1300, 0, {1, 15, 16, 17, 577, 1300});
   invariance<Local256Two, T>(Hopper{}, 226, 400, 0, {1, 64, 65, 400});
+  invariance<Causal96, T>(Hopper{}, 227, 500, 0, {1, 7, 127, 128, 129, 500});
+  invariance<Narrow96, T>(Hopper{}, 228, 700, 0, {1, 64, 65, 200, 700});
+  invariance<Wide96, T>(Hopper{}, 229, 900, 0, {31, 97, 400, 900});
+  invariance<Causal192, T>(Hopper{}, 230, 500, 0, {1, 16, 17, 64, 500});
+  invariance<Local192, T>(Hopper{}, 231, 700, 0, {1, 31, 32, 33, 97, 700});
 }
 
 }  // namespace

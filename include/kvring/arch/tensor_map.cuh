@@ -1,5 +1,6 @@
 // Tensor maps and the copies that follow them (TMA, sm_90 and later): boxes of a tensor between
-// global and shared memory, in rows of 128 bytes whose 16-byte chunks are permuted by the row.
+// global and shared memory, in rows of 128 or 64 bytes whose 16-byte chunks are permuted by the
+// row.
 #pragma once
 
 #include <cuda.h>  // types alone: nothing of the driver is linked
@@ -25,8 +26,8 @@ struct TensorShape {
   std::array<std::int64_t, 4> stride;
 };
 
-/// The map of a tensor of bf16 or f16 for boxes of that many elements; box[0] must be 64, one row
-/// of 128 bytes. What a box has outside of the tensor reads as 0 and is not written.
+/// The map of a tensor of bf16 or f16 for boxes of that many elements; box[0] must be 64 or 32, one
+/// row of 128 or 64 bytes. What a box has outside of the tensor reads as 0 and is not written.
 template <class T>
 CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 5> box) {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
@@ -52,11 +53,18 @@ CUtensorMap tensor_map(const T* data, const TensorShape& shape, std::array<int, 
       &map,
       std::is_same_v<T, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
       5, const_cast<T*>(data), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   require(result == CUDA_SUCCESS, "a tensor map was refused (CUresult ", static_cast<int>(result),
           "): pointers must be aligned to 16 bytes, and so must rows");
   return map;
+}
+
+/// Where in a row of `row_bytes` bytes, permuted by the row, its 16-byte chunk `chunk` lies, in
+/// chunks.
+template <int row_bytes>
+__device__ constexpr int permuted(int chunk, int row) {
+  return chunk ^ (row_bytes == 128 ? row % 8 : row / 2 % 4);
 }
 
 /// Brings a box whose first element is at `at` to shared memory, aligned to 1024 bytes; its bytes

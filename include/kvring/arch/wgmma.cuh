@@ -31,12 +31,15 @@ __device__ inline void fewer_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(Count));
 }
 
-/// Where an operand lies: atoms of 8 rows of 128 bytes, permuted as tensor maps do. `leading`:
-/// bytes between blocks of 64 columns of a matrix that is read across its rows.
+/// Where an operand lies: atoms of 8 rows of 128 or 64 bytes, permuted as tensor maps do.
+/// `leading`: bytes between blocks of columns of a matrix that is read across its rows.
+template <int row_bytes = 128>
 __device__ inline std::uint64_t matrix_descriptor(std::uint32_t address, std::uint32_t leading) {
-  constexpr std::uint64_t rows_of_8 = 1024 >> 4, permuted_128 = std::uint64_t{1} << 62;
+  static_assert(row_bytes == 128 || row_bytes == 64);
+  constexpr std::uint64_t rows_of_8 = 8 * row_bytes >> 4;
+  constexpr std::uint64_t permuted = std::uint64_t{row_bytes == 128 ? 1 : 2} << 62;
   return ((address & 0x3ffff) >> 4) | std::uint64_t{leading >> 4} << 16 | rows_of_8 << 32 |
-         permuted_128;
+         permuted;
 }
 
 /// Stores four 8x8 matrices of 16-bit elements: the reverse of load_matrices.
@@ -67,39 +70,36 @@ struct Wgmma;
   "%8, %9, %10, %11, %12, %13, %14, %15, "   \
   "%16, %17, %18, %19, %20, %21, %22, %23, " \
   "%24, %25, %26, %27, %28, %29, %30, %31"
+#define KVRING_WGMMA_NAMES_48                \
+  KVRING_WGMMA_NAMES_32                      \
+  ", %32, %33, %34, %35, %36, %37, %38, %39" \
+  ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define KVRING_WGMMA_NAMES_64                \
-  "%0, %1, %2, %3, %4, %5, %6, %7, "         \
-  "%8, %9, %10, %11, %12, %13, %14, %15, "   \
-  "%16, %17, %18, %19, %20, %21, %22, %23, " \
-  "%24, %25, %26, %27, %28, %29, %30, %31, " \
-  "%32, %33, %34, %35, %36, %37, %38, %39, " \
-  "%40, %41, %42, %43, %44, %45, %46, %47, " \
-  "%48, %49, %50, %51, %52, %53, %54, %55, " \
-  "%56, %57, %58, %59, %60, %61, %62, %63"
+  KVRING_WGMMA_NAMES_48                      \
+  ", %48, %49, %50, %51, %52, %53, %54, %55" \
+  ", %56, %57, %58, %59, %60, %61, %62, %63"
+#define KVRING_WGMMA_NAMES_96                \
+  KVRING_WGMMA_NAMES_64                      \
+  ", %64, %65, %66, %67, %68, %69, %70, %71" \
+  ", %72, %73, %74, %75, %76, %77, %78, %79" \
+  ", %80, %81, %82, %83, %84, %85, %86, %87" \
+  ", %88, %89, %90, %91, %92, %93, %94, %95"
 #define KVRING_WGMMA_NAMES_128                       \
-  "%0, %1, %2, %3, %4, %5, %6, %7, "                 \
-  "%8, %9, %10, %11, %12, %13, %14, %15, "           \
-  "%16, %17, %18, %19, %20, %21, %22, %23, "         \
-  "%24, %25, %26, %27, %28, %29, %30, %31, "         \
-  "%32, %33, %34, %35, %36, %37, %38, %39, "         \
-  "%40, %41, %42, %43, %44, %45, %46, %47, "         \
-  "%48, %49, %50, %51, %52, %53, %54, %55, "         \
-  "%56, %57, %58, %59, %60, %61, %62, %63, "         \
-  "%64, %65, %66, %67, %68, %69, %70, %71, "         \
-  "%72, %73, %74, %75, %76, %77, %78, %79, "         \
-  "%80, %81, %82, %83, %84, %85, %86, %87, "         \
-  "%88, %89, %90, %91, %92, %93, %94, %95, "         \
-  "%96, %97, %98, %99, %100, %101, %102, %103, "     \
-  "%104, %105, %106, %107, %108, %109, %110, %111, " \
-  "%112, %113, %114, %115, %116, %117, %118, %119, " \
-  "%120, %121, %122, %123, %124, %125, %126, %127"
+  KVRING_WGMMA_NAMES_96                              \
+  ", %96, %97, %98, %99, %100, %101, %102, %103"     \
+  ", %104, %105, %106, %107, %108, %109, %110, %111" \
+  ", %112, %113, %114, %115, %116, %117, %118, %119" \
+  ", %120, %121, %122, %123, %124, %125, %126, %127"
 #define KVRING_WGMMA_8(d, i)                                                                  \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define KVRING_WGMMA_32(d, i)                                                \
   KVRING_WGMMA_8(d, i), KVRING_WGMMA_8(d, i + 8), KVRING_WGMMA_8(d, i + 16), \
       KVRING_WGMMA_8(d, i + 24)
+#define KVRING_WGMMA_48(d, i) \
+  KVRING_WGMMA_32(d, i), KVRING_WGMMA_8(d, i + 32), KVRING_WGMMA_8(d, i + 40)
 #define KVRING_WGMMA_64(d, i) KVRING_WGMMA_32(d, i), KVRING_WGMMA_32(d, i + 32)
+#define KVRING_WGMMA_96(d, i) KVRING_WGMMA_64(d, i), KVRING_WGMMA_32(d, i + 64)
 #define KVRING_WGMMA_128(d, i) KVRING_WGMMA_64(d, i), KVRING_WGMMA_64(d, i + 64)
 
 #define KVRING_WGMMA(T, TYPE, N, REGS, A0, A1, A2, A3, B)                                         \
@@ -130,19 +130,27 @@ struct Wgmma;
   };
 
 KVRING_WGMMA(bf16, "bf16", 64, 32, "32", "33", "34", "35", "36")
+KVRING_WGMMA(bf16, "bf16", 96, 48, "48", "49", "50", "51", "52")
 KVRING_WGMMA(bf16, "bf16", 128, 64, "64", "65", "66", "67", "68")
+KVRING_WGMMA(bf16, "bf16", 192, 96, "96", "97", "98", "99", "100")
 KVRING_WGMMA(bf16, "bf16", 256, 128, "128", "129", "130", "131", "132")
 KVRING_WGMMA(f16, "f16", 64, 32, "32", "33", "34", "35", "36")
+KVRING_WGMMA(f16, "f16", 96, 48, "48", "49", "50", "51", "52")
 KVRING_WGMMA(f16, "f16", 128, 64, "64", "65", "66", "67", "68")
+KVRING_WGMMA(f16, "f16", 192, 96, "96", "97", "98", "99", "100")
 KVRING_WGMMA(f16, "f16", 256, 128, "128", "129", "130", "131", "132")
 
 #undef KVRING_WGMMA
 #undef KVRING_WGMMA_128
+#undef KVRING_WGMMA_96
 #undef KVRING_WGMMA_64
+#undef KVRING_WGMMA_48
 #undef KVRING_WGMMA_32
 #undef KVRING_WGMMA_8
 #undef KVRING_WGMMA_NAMES_128
+#undef KVRING_WGMMA_NAMES_96
 #undef KVRING_WGMMA_NAMES_64
+#undef KVRING_WGMMA_NAMES_48
 #undef KVRING_WGMMA_NAMES_32
 
 }  // namespace kvring::arch

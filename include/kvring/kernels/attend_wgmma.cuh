@@ -26,7 +26,7 @@ struct AttendWgmma {
   static constexpr int threads = Layout::threads, blocks_per_sm = Layout::blocks_per_sm;
   static constexpr int warpgroups = Layout::warpgroups, rows = Layout::rows, keys = Layout::keys;
   static constexpr int head_dim = Layout::head_dim, group = Layout::group;
-  static constexpr int blocks = Layout::blocks;
+  static constexpr int columns = Layout::columns, blocks = Layout::blocks;
 
   __device__ void operator()(const Params& params, SharedStorage& shared) const {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -172,14 +172,15 @@ struct AttendWgmma {
       }
       return;
     }
-    constexpr int chunks = head_dim / 8;
+    constexpr int chunks = head_dim / 8, row_bytes = Layout::row_bytes, row_chunks = row_bytes / 16;
     for (int i = static_cast<int>(threadIdx.x) % 128; i < valid * chunks; i += 128) {
       const int r = i / chunks, chunk = i % chunks;
       T* to = params.out_rows +
               (std::int64_t{row + r / group} * heads.q + kv_head * group + r % group) * heads.dim +
               chunk * 8;
       *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(
-          staged + chunk / 8 * 64 * 128 + r * 128 + (chunk % 8 ^ r % 8) * 16);
+          staged + chunk / row_chunks * 64 * row_bytes + r * row_bytes +
+          arch::permuted<row_bytes>(chunk % row_chunks, r) * 16);
     }
     arch::named_barrier(3 + warpgroup, 128);  // all have read when the buffer is given back
   }
@@ -198,8 +199,10 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   using Kernel = AttendWgmma<Policy, View>;
   using Storage = typename View::Storage;
   constexpr Heads heads = View::heads;
-  static_assert(wgmma_fits<heads, typename View::Element>,
-                "kvring: attend_wgmma takes head dims of 64, 128 or 256, in groups that divide 64");
+  static_assert(
+      wgmma_fits<heads, typename View::Element>,
+      "kvring: attend_wgmma takes bf16 or f16, head dims of 64, 96, 128, 192 or 256 (512: "
+      "attend_wgmma512), and groups of query heads that divide 64");
   if constexpr (Storage::is_ring) {
     static_assert(check::all<check::RingIsWholeTiles<Storage::slots, detail::part_keys>>);
   }
@@ -210,9 +213,9 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
   const RowTiles tiles{batch, Kernel::group, Kernel::rows};
   if (batch.rows == 0) return;
 
-  constexpr int group = Kernel::group, blocks = Kernel::blocks;
+  constexpr int group = Kernel::group, columns = Kernel::columns, blocks = Kernel::blocks;
   const arch::TensorShape query_shape = detail::query_shape<heads>(batch.rows);
-  const std::array<int, 5> query_box{64, group, 64 / group, blocks, 1};
+  const std::array<int, 5> query_box{columns, group, 64 / group, blocks, 1};
   int device = 0, multiprocessors = 0;
   check_cuda(cudaGetDevice(&device));
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));

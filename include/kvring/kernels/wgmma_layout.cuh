@@ -23,7 +23,8 @@ struct WgmmaLayout {
   static constexpr int warpgroups = 2, rows = 64 * warpgroups, keys = shape.keys;
   static constexpr int head_dim = static_cast<int>(heads.dim);
   static constexpr int group = static_cast<int>(heads.group());
-  static constexpr int blocks = head_dim / 64;  // of 64 columns
+  static constexpr int columns = block_columns(heads.dim), row_bytes = 2 * columns;
+  static constexpr int blocks = head_dim / columns;
   static constexpr int query_bytes = 64 * head_dim * 2, tile_bytes = keys * head_dim * 2;
 
   /// A tile of V with rows that no row of its item sees: they become 0 before it is `full`.

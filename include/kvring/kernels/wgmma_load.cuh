@@ -18,6 +18,7 @@ class WgmmaLoad {
   static constexpr Heads heads = Layout::heads;
   static constexpr int warpgroups = Layout::warpgroups, rows = Layout::rows, keys = Layout::keys;
   static constexpr int group = Layout::group, blocks = Layout::blocks;
+  static constexpr int row_bytes = Layout::row_bytes, chunks = row_bytes / 16;  // of 16 bytes
   static constexpr int query_bytes = Layout::query_bytes, tile_bytes = Layout::tile_bytes;
 
  public:
@@ -108,10 +109,11 @@ class WgmmaLoad {
       if (tile.slot == no_slot) return;
       const int before = larger(0, tile.begin);
       const int unseen = before + larger(0, keys - tile.end);
-      for (int i = thread; i < unseen * 8; i += clearing_threads) {
-        const int row = i / 8 < before ? i / 8 : i / 8 - before + tile.end;
+      for (int i = thread; i < unseen * chunks; i += clearing_threads) {
+        const int row = i / chunks < before ? i / chunks : i / chunks - before + tile.end;
         for (int block = 0; block < blocks; ++block) {
-          unsigned char* to = shared.slots[tile.slot] + (block * keys + row) * 128 + i % 8 * 16;
+          unsigned char* to =
+              shared.slots[tile.slot] + (block * keys + row) * row_bytes + i % chunks * 16;
           *reinterpret_cast<uint4*>(to) = uint4{0, 0, 0, 0};
         }
       }

@@ -6,6 +6,7 @@
 #include "kvring/arch/tensor_map.cuh"
 #include "kvring/cache.hpp"
 #include "kvring/kernels/staged_view.hpp"
+#include "kvring/kernels/wgmma_shape.hpp"
 #include "kvring/kernels/wgmma_work.cuh"
 #include "kvring/stage_plan.hpp"
 
@@ -16,42 +17,46 @@ namespace detail {
 /// Storages are whole tiles of so many keys: a larger tile may have its parts in two places.
 inline constexpr int part_keys = 64;
 
-/// Queries or results as maps see them: 64 columns, heads of a group, rows, blocks of columns, kv
-/// heads. A box then lies in shared memory as a product wants it.
+/// Queries or results as maps see them: columns of a block, heads of a group, rows, blocks of
+/// columns, kv heads. A box then lies in shared memory as a product wants it.
 template <Heads heads>
 arch::TensorShape query_shape(std::int64_t rows) {
-  return {{64, heads.group(), rows, heads.dim / 64, heads.kv},
-          {heads.dim, heads.q_dim(), 64, heads.group() * heads.dim}};
+  constexpr std::int64_t columns = block_columns(heads.dim);
+  return {{columns, heads.group(), rows, heads.dim / columns, heads.kv},
+          {heads.dim, heads.q_dim(), columns, heads.group() * heads.dim}};
 }
 
-/// Keys or values: 64 columns, rows, blocks of columns, kv heads, sequences, of which a view does
-/// not know how many there are.
+/// Keys or values: columns of a block, rows, blocks of columns, kv heads, sequences, of which a
+/// view does not know how many there are.
 template <Heads heads>
 arch::TensorShape cache_shape(std::int64_t rows_of_sequence) {
   constexpr std::int64_t many = std::int64_t{1} << 20;
-  return {{64, rows_of_sequence, heads.dim / 64, heads.kv, many},
-          {heads.kv_dim(), 64, heads.dim, rows_of_sequence * heads.kv_dim()}};
+  constexpr std::int64_t columns = block_columns(heads.dim);
+  return {{columns, rows_of_sequence, heads.dim / columns, heads.kv, many},
+          {heads.kv_dim(), columns, heads.dim, rows_of_sequence * heads.kv_dim()}};
 }
 
 template <Heads heads, int keys, class T>
 struct RowMaps {
-  static constexpr int blocks = static_cast<int>(heads.dim / 64);
+  static constexpr int columns = block_columns(heads.dim);
+  static constexpr int blocks = static_cast<int>(heads.dim) / columns;
   CUtensorMap whole;  // a tile
   CUtensorMap part;   // part_keys rows of one block of columns
 
   static RowMaps over(const T* rows, std::int64_t rows_of_sequence) {
     const arch::TensorShape shape = cache_shape<heads>(rows_of_sequence);
-    return {arch::tensor_map(rows, shape, {64, keys, blocks, 1, 1}),
-            arch::tensor_map(rows, shape, {64, part_keys, 1, 1, 1})};
+    return {arch::tensor_map(rows, shape, {columns, keys, blocks, 1, 1}),
+            arch::tensor_map(rows, shape, {columns, part_keys, 1, 1, 1})};
   }
 };
 
 /// f(index of the part, where in shared memory it begins, its block of columns) for each part.
-template <int keys, int blocks, class F>
+template <int keys, class Maps, class F>
 __device__ void each_part(unsigned char* tile, F f) {
+  constexpr int blocks = Maps::blocks, row_bytes = 2 * Maps::columns;
   for (int i = 0; i < blocks * (keys / part_keys); ++i) {
     const int part = i / blocks, block = i % blocks;
-    f(part, tile + (block * keys + part * part_keys) * 128, block);
+    f(part, tile + (block * keys + part * part_keys) * row_bytes, block);
   }
 }
 
@@ -79,7 +84,7 @@ struct WgmmaTiles {
       arch::load_box(to, maps.whole, {0, slot, 0, item.kv_head, item.sequence}, loaded);
       return;
     }
-    detail::each_part<keys, Maps::blocks>(to, [&](int part, unsigned char* at, int block) {
+    detail::each_part<keys, Maps>(to, [&](int part, unsigned char* at, int block) {
       load_part(at, item, slot, part, block, loaded);
     });
   }
@@ -128,7 +133,7 @@ struct WgmmaTiles<StagedView<RingView, Tile>, keys> {
     } else if (row + keys <= item.stage_begin) {
       ring.load(to, item, tile, slot, loaded);
     } else {
-      detail::each_part<keys, Maps::blocks>(to, [&](int part, unsigned char* at, int block) {
+      detail::each_part<keys, Maps>(to, [&](int part, unsigned char* at, int block) {
         const int part_row = row + part * detail::part_keys;
         if (part_row >= item.stage_begin) {
           arch::load_box(at, stage.part, {0, part_row, block, item.kv_head, 0}, loaded);

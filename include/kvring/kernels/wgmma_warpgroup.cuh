@@ -7,14 +7,16 @@
 
 #include "kvring/arch/copy_async.cuh"
 #include "kvring/arch/mma.cuh"
+#include "kvring/arch/tensor_map.cuh"
 #include "kvring/arch/wgmma.cuh"
 #include "kvring/kernels/softmax_cuda.cuh"
+#include "kvring/kernels/wgmma_shape.hpp"
 #include "kvring/kernels/wgmma_work.cuh"
 
 namespace kvring {
 
-/// Operands in shared memory are blocks of 64 columns: [columns / 64][rows][64], rows of 128 bytes
-/// permuted as tensor maps do.
+/// Operands in shared memory are blocks of 64 or 32 columns: [blocks][rows][columns], rows of 128
+/// or 64 bytes permuted as tensor maps do.
 ///
 /// A row's maximum follows its scores lazily: it moves when it is exceeded by 2^8, so that sums are
 /// seldom rescaled. Whether it moves is decided by the row alone; the vote of a warp only skips
@@ -25,7 +27,7 @@ class WgmmaWarpgroup {
   using T = typename View::Element;
   static constexpr int head_dim = static_cast<int>(View::heads.dim);
   static constexpr int group = static_cast<int>(View::heads.group());
-  static constexpr int rows = 64, row_bytes = 128;
+  static constexpr int rows = 64, columns = block_columns(View::heads.dim), row_bytes = 2 * columns;
 
   __device__ __forceinline__ WgmmaWarpgroup(const Scores& score, int warpgroup)
       : score_(score),
@@ -61,13 +63,14 @@ class WgmmaWarpgroup {
   /// Issues scores = Q K^T; in flight until waited for.
   __device__ __forceinline__ void issue_scores(std::uint32_t q, std::uint32_t k) {
     // A step's operands lie so many bytes further: descriptors count in 16.
-    const std::uint64_t first_q = arch::matrix_descriptor(q, 16);
-    const std::uint64_t first_k = arch::matrix_descriptor(k, 16);
+    const std::uint64_t first_q = arch::matrix_descriptor<row_bytes>(q, 16);
+    const std::uint64_t first_k = arch::matrix_descriptor<row_bytes>(k, 16);
+    constexpr int steps = columns / 16;  // of a block
     arch::fence_wgmma();
 #pragma unroll
     for (int d = 0; d < head_dim / 16; ++d) {
       const auto further = [&](int block_rows) {
-        return static_cast<std::uint64_t>(d / 4 * block_rows * row_bytes + d % 4 * 32) >> 4;
+        return static_cast<std::uint64_t>(d / steps * block_rows * row_bytes + d % steps * 32) >> 4;
       };
       arch::Wgmma<T, keys>::scores(scores_, first_q + further(rows), first_k + further(keys),
                                    d != 0);
@@ -76,7 +79,7 @@ class WgmmaWarpgroup {
   }
   /// Issues sums += P V; in flight until waited for.
   __device__ __forceinline__ void issue_sums(std::uint32_t v) {
-    const std::uint64_t first = arch::matrix_descriptor(v, keys * row_bytes);
+    const std::uint64_t first = arch::matrix_descriptor<row_bytes>(v, keys * row_bytes);
     arch::fence_wgmma();
 #pragma unroll
     for (int j = 0; j < keys / 16; ++j) {
@@ -163,18 +166,19 @@ class WgmmaWarpgroup {
   }
   /// The rows of the finished item to shared memory, in the queries' layout.
   __device__ __forceinline__ void stage(std::uint32_t to) const {
+    constexpr int steps = columns / 16;  // of a block
     const int matrix = lane_ / 8, row = warp_ * 16 + matrix % 2 * 8 + lane_ % 8;
 #pragma unroll
     for (int n = 0; n < head_dim / 16; ++n) {
-      const int chunk = 2 * (n % 4) + matrix / 2;
+      const int chunk = 2 * (n % steps) + matrix / 2;
       // + 0: whether a masked tile added 0 to a -0 must not show.
       const auto pair = [&](int i, int half) {
         return arch::pack<T>(sums_[8 * n + i] * inverse_[half] + 0.0f,
                              sums_[8 * n + i + 1] * inverse_[half] + 0.0f);
       };
       arch::store_matrices(
-          to + static_cast<std::uint32_t>(n / 4 * rows * row_bytes + row * row_bytes +
-                                          (chunk ^ row % 8) * 16),
+          to + static_cast<std::uint32_t>(n / steps * rows * row_bytes + row * row_bytes +
+                                          arch::permuted<row_bytes>(chunk, row) * 16),
           pair(0, 0), pair(2, 1), pair(4, 0), pair(6, 1));
     }
   }
