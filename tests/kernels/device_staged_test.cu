@@ -185,7 +185,7 @@ using NarrowByWgmma = Shape<Swa<100>, Heads{.q = 8, .kv = 2, .dim = 64}, bf16, w
 // Tiles of 128 keys: one may lie in the ring, across its wrap, and in the stage.
 using MiddleByWgmma = Shape<Swa<70>, Heads{.q = 4, .kv = 2, .dim = 128}, f16, wgmma>;
 using LongByWgmma = Shape<Swa<300>, Heads{.q = 4, .kv = 1, .dim = 128}, bf16, wgmma>;
-using Blocks96ByWgmma = Shape<Swa<300>, Heads{.q = 4, .kv = 2, .dim = 96}, bf16, wgmma>;
+using Blocks96ByWgmma = Shape<Swa<520>, Heads{.q = 4, .kv = 2, .dim = 96}, bf16, wgmma>;
 using Blocks192ByWgmma = Shape<Swa<70>, Heads{.q = 4, .kv = 1, .dim = 192}, f16, wgmma>;
 using WideByWgmma = Shape<Swa<200>, Heads{.q = 4, .kv = 1, .dim = 256}, bf16, wgmma>;
 

@@ -27,7 +27,7 @@ constexpr int block_columns(std::int64_t head_dim) { return head_dim % 64 == 0 ?
 /// (docs/performance.md).
 constexpr WgmmaShape wgmma_shape(std::int64_t head_dim, std::int64_t window) {
   if (head_dim == 64) return window <= 256 ? WgmmaShape{64, 12, false} : WgmmaShape{128, 8, true};
-  if (head_dim == 96) return window <= 256 ? WgmmaShape{64, 14, false} : WgmmaShape{128, 7, true};
+  if (head_dim == 96) return window <= 512 ? WgmmaShape{64, 14, false} : WgmmaShape{128, 7, true};
   if (head_dim == 128) return {128, 5, true};
   if (head_dim == 192) return {64, 5, false};
   return {64, 3, false, 40};
