@@ -66,7 +66,7 @@ std::string decode_in_words(const GpuInWords& gpu, std::int64_t slots, std::int6
     return "attend_simt";
   } else {
     constexpr Heads heads = Kind::heads;
-    const MmaShape shape = decode_shape(heads.dim, 16, gpu.arch);
+    const MmaShape shape = decode_shape(heads.dim, Kind::Policy::window, 16, gpu.arch);
     const DecodePlan plan =
         plan_decode<typename Kind::Policy, heads>(slots, sequences, gpu.multiprocessors, gpu.arch);
     return fmt::format("attend_decode: {} part{}{}, tiles of {} keys", plan.parts,
@@ -74,7 +74,7 @@ std::string decode_in_words(const GpuInWords& gpu, std::int64_t slots, std::int6
                        plan.parts == 1   ? ""
                        : plan.one_launch ? " in a cluster"
                                          : " in two launches",
-                       shape.keys);
+                       plan.tile_keys(shape));
   }
 }
 

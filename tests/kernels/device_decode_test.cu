@@ -35,10 +35,19 @@ using Local256 = Attention<Swa<512>, Heads{.q = 8, .kv = 2, .dim = 256}>;
 using Causal256 = Attention<Dense, Heads{.q = 4, .kv = 1, .dim = 256}>;
 using Sixteen512 = Attention<Dense, Heads{.q = 16, .kv = 1, .dim = 512}>;
 
+// A window of 512 in clusters of 16, if the GPU has a block's room for each part; else of 8.
+constexpr DecodePlan planned(std::int64_t sequences, int arch) {
+  return plan_decode<Swa<512>, Heads{.q = 8, .kv = 2, .dim = 256}>(4608, sequences, 132, arch);
+}
+static_assert(planned(1, 90).parts == 16 && planned(4, 90).one_launch);
+static_assert(planned(5, 90).parts == 8 && planned(1, 120).parts == 8);
+static_assert(planned(1, 80).parts > 1 && !planned(1, 80).one_launch);
+
 TEST_CASE_TEMPLATE("device decode: random cases", T, bf16, f16) {
   if (no_gpu("device decode: random cases")) return;
-  for (const DecodePlan plan : {DecodePlan{.parts = 0}, DecodePlan{1}, DecodePlan{3},
-                                DecodePlan{4, true}, DecodePlan{8, true}, DecodePlan{33}}) {
+  for (const DecodePlan plan :
+       {DecodePlan{.parts = 0}, DecodePlan{1}, DecodePlan{3}, DecodePlan{4, true},
+        DecodePlan{8, true}, DecodePlan{16, true}, DecodePlan{33}}) {
     CAPTURE(plan.parts);
     const std::uint64_t seed = 100 + 10 * static_cast<std::uint64_t>(plan.parts);
     sweep<Sinks, T>(Decode<1>{plan}, seed + 1, 12);
@@ -73,6 +82,8 @@ TEST_CASE_TEMPLATE("device decode: rows, rings and neighbours change no bit", T,
   same_bits<Sinks, T>({4, true}, 400, 100);
   same_bits<Causal128, T>({33}, 700, 500);
   same_bits<Local256, T>({8, true}, 1300, 1000);
+  same_bits<Local256, T>({16, true}, 1300, 1000);
+  same_bits<Sinks, T>({16, true}, 400, 100);
   same_bits<Local256, T>({1}, 700, 600);
   same_bits<Itself, T>({4, true}, 200, 0);
 }

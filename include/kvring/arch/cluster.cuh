@@ -5,6 +5,10 @@
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
+#include <cuda/ptx>
+
+#include <cstdint>
+
 namespace kvring::arch {
 
 /// Rank of this block in its cluster.
@@ -39,6 +43,13 @@ __device__ inline T* of_block(T* shared, [[maybe_unused]] unsigned rank) {
 #else
   return shared;
 #endif
+}
+
+/// Stores two floats into shared memory of a block of the cluster, at a multiple of 8, and counts
+/// their 8 bytes at a Barrier there; both where of_block() finds them. Returns at once (sm_90).
+__device__ inline void send_to_block(float* to, float first, float second, std::uint64_t* barrier) {
+  const float pair[2] = {first, second};
+  cuda::ptx::st_async(to, pair, barrier);
 }
 
 /// Waits for the kernel before this one, if this one was launched to overlap it.

@@ -9,45 +9,13 @@
 #include "kvring/arch/cluster.cuh"
 #include "kvring/kernels/attention_block.cuh"
 #include "kvring/kernels/batch.hpp"
+#include "kvring/kernels/decode_cluster.cuh"
+#include "kvring/kernels/decode_combine.cuh"
+#include "kvring/kernels/decode_parts.cuh"
 #include "kvring/kernels/decode_plan.hpp"
 #include "kvring/kernels/launch_kernel.cuh"
 
 namespace kvring {
-
-/// Softmax of one part of a row: its maximum, in the units of AttentionBlock, and denominator.
-struct PartSoftmax {
-  float maximum, denominator;
-};
-
-/// Where parts that are no cluster leave their sums.
-template <Heads heads>
-struct PartSums {
-  float* sums;           // [rows, q_heads, parts, head_dim]
-  PartSoftmax* softmax;  // [rows, q_heads, parts]
-
-  static PartSums in(float* scratch, std::int64_t rows, int parts) {
-    return {scratch, reinterpret_cast<PartSoftmax*>(scratch + rows * heads.q * parts * heads.dim)};
-  }
-};
-
-namespace detail {
-
-__device__ inline void add_weighted(float4& total, float weight, float4 value) {
-  total.x = __fmaf_rn(weight, value.x, total.x);
-  total.y = __fmaf_rn(weight, value.y, total.y);
-  total.z = __fmaf_rn(weight, value.z, total.z);
-  total.w = __fmaf_rn(weight, value.w, total.w);
-}
-
-/// + 0: whether a part without keys added 0 to a -0 must not show.
-template <class T>
-__device__ void store_divided(float4 total, float denominator, T* to) {
-  const float scale = 1 / denominator;
-  *reinterpret_cast<uint2*>(to) = {arch::pack<T>(total.x * scale + 0.0f, total.y * scale + 0.0f),
-                                   arch::pack<T>(total.z * scale + 0.0f, total.w * scale + 0.0f)};
-}
-
-}  // namespace detail
 
 /// `parts_in_cluster` 1: the parts are the grid's, and if there are several they are combined
 /// later. A block has `rows` rows, of which the first `most_valid` may exist.
@@ -55,7 +23,7 @@ template <LayerPolicy Policy, class View, int rows, int most_valid, int parts_in
 struct AttendDecode {
   using T = typename View::Element;
   static constexpr Heads heads = View::heads;
-  static constexpr MmaShape shape = decode_shape(heads.dim, rows, compiled_arch());
+  static constexpr MmaShape shape = decode_shape(heads.dim, Policy::window, rows, compiled_arch());
   static constexpr int threads = shape.threads(), blocks_per_sm = shape.blocks_per_sm;
   using Block = AttentionBlock<View, Policy, shape>;
   static constexpr int head_dim = Block::head_dim;
@@ -183,91 +151,6 @@ struct AttendDecode {
   }
 };
 
-/// Combines the parts of a row and head, 64 columns a block.
-template <class T, Heads heads>
-struct CombineParts {
-  static constexpr int threads = 256, blocks_per_sm = 2, most_parts = threads;
-  static constexpr int head_dim = static_cast<int>(heads.dim), columns = 64;
-  static constexpr int column_blocks = static_cast<int>(ceil_div(head_dim, columns));
-  static constexpr int lanes = columns / 4;       // of four columns each
-  static constexpr int groups = threads / lanes;  // of parts: group g sums parts g, g + groups ...
-
-  struct SharedStorage {
-    float weight[most_parts];
-    float4 sums[groups][lanes];
-    float by_warp[threads / 32];
-  };
-  struct Params {
-    PartSums<heads> parts;
-    int count;
-    T* out;  // [rows, q_heads, head_dim]
-    Scores score;
-  };
-
-  /// Grid: rows * q_heads, column blocks.
-  __device__ void operator()(const Params& params, SharedStorage& shared) const {
-    arch::let_successor_begin();
-    arch::wait_for_predecessor();
-    const int thread = static_cast<int>(threadIdx.x), count = params.count;
-    const int group = thread / lanes, lane = thread % lanes;
-    const int column = static_cast<int>(blockIdx.y) * columns + lane * 4;
-    const std::int64_t first = std::int64_t{blockIdx.x} * count;
-    const PartSoftmax own =
-        thread < count ? params.parts.softmax[first + thread] : PartSoftmax{-INFINITY, 0};
-    // Asked for before it is known what they weigh: one round trip, not two.
-    constexpr int held = most_parts / groups;
-    float4 values[held];
-#pragma unroll
-    for (int i = 0; i < held; ++i) {
-      const int part = group + i * groups;
-      values[i] = {0, 0, 0, 0};
-      if (part < count && column < head_dim) {
-        values[i] = *reinterpret_cast<const float4*>(params.parts.sums + (first + part) * head_dim +
-                                                     column);
-      }
-    }
-    const float highest = of_block<true>(own.maximum, shared);
-    const float weight = arch::exp2_fast((own.maximum - highest) * softmax_exponent(params.score));
-    shared.weight[thread] = weight;
-    const float denominator = of_block<false>(weight * own.denominator, shared);
-    float4 total{0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < held; ++i) {
-      detail::add_weighted(total, shared.weight[group + i * groups], values[i]);
-    }
-    shared.sums[group][lane] = total;
-    __syncthreads();
-    if (thread >= lanes || column >= head_dim) return;
-    for (int g = 1; g < groups; ++g) {
-      const float4 value = shared.sums[g][lane];
-      total.x += value.x;
-      total.y += value.y;
-      total.z += value.z;
-      total.w += value.w;
-    }
-    detail::store_divided(total, denominator,
-                          params.out + std::int64_t{blockIdx.x} * head_dim + column);
-  }
-
- private:
-  /// The largest of, or the sum over, what the threads of the block have, in one order.
-  template <bool largest>
-  __device__ static float of_block(float value, SharedStorage& shared) {
-    for (int lane = 16; lane > 0; lane /= 2) {
-      const float other = __shfl_xor_sync(~0u, value, lane);
-      value = largest ? fmaxf(value, other) : value + other;
-    }
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) shared.by_warp[threadIdx.x / 32] = value;
-    __syncthreads();
-    value = shared.by_warp[0];
-    for (int warp = 1; warp < threads / 32; ++warp) {
-      value = largest ? fmaxf(value, shared.by_warp[warp]) : value + shared.by_warp[warp];
-    }
-    return value;
-  }
-};
-
 /// out = attention of the rows of a batch, at most `most_rows` of each segment: 1 for plain
 /// decoding, k + 1 to verify k drafted tokens. Keys and values have been appended. A row's bits are
 /// the same for any `most_rows`, batch and storage, with one plan.
@@ -288,7 +171,7 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
   constexpr int most_valid = packed < rows ? packed : rows;
   constexpr auto row_tiles = static_cast<int>(ceil_div(packed, rows));
   if constexpr (Storage::is_ring) {
-    constexpr int keys = decode_shape(heads.dim, rows, compiled_arch()).keys;
+    constexpr int keys = decode_shape(heads.dim, Policy::window, rows, compiled_arch()).keys;
     static_assert(check::all<check::RingIsWholeTiles<Storage::slots, keys>>);
   }
   require(cache.cache_slots() <= std::numeric_limits<int>::max(), "a cache of ",
@@ -315,9 +198,26 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
          .parts = PartSums<heads>::in(scratch, batch.rows, plan.parts),
          .row_tiles = row_tiles});
   };
+  if (plan.one_launch && plan.parts == 16) {
+    require(has_wide_clusters(compiled_arch()),
+            "decode attention in a cluster of 16: compiled for sm_", compiled_arch(),
+            ", whose clusters have 8 blocks at most; plan for it");
+    if constexpr (has_wide_clusters(compiled_arch())) {
+      constexpr auto tiles = static_cast<int>(ceil_div(packed, 16));
+      launch_kernel<AttendInCluster<Policy, View, packed <= 16 ? packed : 16, tiles, 16,
+                                    DecodePlan::wide_cluster_keys>>(
+          backend,
+          {.grid = {16, static_cast<unsigned>(heads.kv),
+                    static_cast<unsigned>(batch.count * tiles)},
+           .cluster = 16,
+           .overlaps_predecessor = true},
+          {.cache = cache, .segments = batch.segments, .q = q, .out = out, .score = score});
+    }
+    return;
+  }
   if (plan.one_launch) {
     require(plan.parts == 4 || plan.parts == 8, "decode attention in one launch of ", plan.parts,
-            " parts; clusters have 4 or 8");
+            " parts; clusters have 4, 8 or 16");
     plan.parts == 8 ? launch(std::integral_constant<int, 8>{})
                     : launch(std::integral_constant<int, 4>{});
     return;

@@ -47,6 +47,10 @@ void launch_kernel(const Cuda& backend, LaunchShape shape, const typename Kernel
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)));
   }
+  // More than eight blocks is what a GPU may refuse: not every GPC has that many to give.
+  if (shape.cluster > 8) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  }
   cudaLaunchAttribute attributes[2];
   unsigned count = 0;
   if (shape.cluster > 1) {
