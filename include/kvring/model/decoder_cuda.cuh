@@ -3,16 +3,16 @@
 // token.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
 #include <type_traits>
 #include <vector>
 
+#include "kvring/model/choices_cuda.cuh"
 #include "kvring/model/decode_pass_cuda.cuh"
 #include "kvring/model/gemm_check_cuda.cuh"
+#include "kvring/model/gemm_shapes_cuda.cuh"
 #include "kvring/model/graph_cuda.cuh"
 #include "kvring/model/memory_cuda.cuh"
 #include "kvring/model/prefill_pass_cuda.cuh"
@@ -198,44 +198,6 @@ class CudaDecoder {
  private:
   using Pass = DecodePass<Plan>;
 
-  /// Choices on their way to the host.
-  class Choices {
-   public:
-    static constexpr std::int64_t slots = 8;
-    Choices() {
-      void* memory = nullptr;
-      check_cuda(cudaMallocHost(&memory, slots * sizeof(std::int32_t)));
-      ids_.reset(static_cast<std::int32_t*>(memory));
-      for (Event& event : events_) {
-        cudaEvent_t made = nullptr;
-        check_cuda(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
-        event.reset(made);
-      }
-    }
-    void request(const Cuda& backend, const std::int32_t* id, std::int64_t i) {
-      const auto slot = static_cast<std::size_t>(i % slots);
-      check_cuda(cudaMemcpyAsync(ids_.get() + slot, id, sizeof *id, cudaMemcpyDeviceToHost,
-                                 backend.stream));
-      check_cuda(cudaEventRecord(events_[slot].get(), backend.stream));
-    }
-    std::int32_t wait(std::int64_t i) {
-      const auto slot = static_cast<std::size_t>(i % slots);
-      check_cuda(cudaEventSynchronize(events_[slot].get()));
-      return ids_.get()[slot];
-    }
-
-   private:
-    struct Free {
-      void operator()(std::int32_t* memory) const { cudaFreeHost(memory); }
-    };
-    struct Destroy {
-      void operator()(CUevent_st* event) const { cudaEventDestroy(event); }
-    };
-    using Event = std::unique_ptr<CUevent_st, Destroy>;
-    std::unique_ptr<std::int32_t, Free> ids_;  // [slots], pinned
-    std::array<Event, slots> events_;
-  };
-
   static std::int64_t checked(std::int64_t context, std::int64_t sequences, std::int64_t chunk) {
     require(chunk >= 1 && chunk <= Plan::chunk, "a chunk of ", chunk,
             " rows was asked for, but this plan is proved for chunks of 1 to ", Plan::chunk,
@@ -249,33 +211,6 @@ class CudaDecoder {
              (Plan::layers + 4) * block;
     });
     return chunk;
-  }
-
-  /// Every product of PrefillPass and of logits().
-  static std::vector<GemmShape> gemm_shapes(const CudaWeights<Model, T>& weights,
-                                            const CudaScratch<Plan>& layout) {
-    std::vector<GemmShape> shapes;
-    const auto add = [&](const CudaMatrix<T>& w, bool f32_out, std::int64_t most_rows) {
-      if (w.out > 0) shapes.push_back({w.out, w.in, f32_out, most_rows});
-    };
-    for (const CudaLayerWeights<T>& layer : weights.layers) {
-      add(layer.qkv, true, layout.rows);
-      add(layer.out, true, layout.rows);
-      add(layer.gate_up, false, layout.ffn_rows);
-      add(layer.down, true, layout.rows);
-      add(layer.input_gate, false, layout.rows);
-      add(layer.input_out, true, layout.rows);
-    }
-    add(weights.layer_inputs_of_embedding, false, layout.rows);
-    add(weights.head(), true, layout.rows);
-    return shapes;
-  }
-  static const T* weights_of(const CudaWeights<Model, T>& weights, const GemmShape& shape) {
-    const T* found = nullptr;
-    weights.for_each_matrix([&](const CudaMatrix<T>& m) {
-      if (m.out == shape.out && m.in == shape.in) found = m.data();
-    });
-    return found;
   }
 
   float* singles(std::int64_t offset) { return reinterpret_cast<float*>(scratch_.data() + offset); }
