@@ -41,19 +41,28 @@ skipped=0
 table=()
 count_line='^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$'
 
-# stage KIND NAME COMMAND...: runs a command with its output in a log, and counts.
+log_of() { printf '%s/%s.log' "$logs" "${1//[ \/]/-}"; } # log_of NAME
+
+# run NAME COMMAND...: the command's output goes to a log, its exit code and seconds to a file beside.
+run() {
+  local log start=$SECONDS
+  log="$(log_of "$1")"
+  shift
+  { "$@" > "$log" 2>&1 < /dev/null; } 2> /dev/null # the shell's own word on a crash is no news
+  printf '%d %d\n' "$?" "$((SECONDS - start))" > "$log.end"
+}
+
+# stage KIND NAME [COMMAND...]: runs a command, and counts. Without a command: `run NAME` did run it.
 #   step      must exit 0; counted only if it does not
 #   suite     ends with a count line
 #   again     a suite that ran before, under a sanitizer: its skips were counted then
 stage() {
-  local kind="$1" name="$2" log start seconds code counts p=0 f=0 s=0
+  local kind="$1" name="$2" log seconds code counts p=0 f=0 s=0
   shift 2
-  log="$logs/${name//[ \/]/-}.log"
+  log="$(log_of "$name")"
   printf '%-28s ' "$name"
-  start=$SECONDS
-  { "$@" > "$log" 2>&1 < /dev/null; } 2> /dev/null # the shell's own word on a crash is no news
-  code=$?
-  seconds=$((SECONDS - start))
+  [ $# = 0 ] || run "$name" "$@"
+  read -r code seconds < "$log.end"
 
   if [ "$kind" != step ]; then
     counts="$(grep -aE "$count_line" "$log" | tail -n 1)"
@@ -98,6 +107,20 @@ suites_of() { # suites_of PRESET PATTERN: the test executables that CMake knows,
   grep -E -e "$2" "build/$1/tests/suites.txt" 2> /dev/null
 }
 
+# suites KIND PRESET [PREFIX...]: all suites of a preset side by side, since few use more than one core
+# for long. PREFIX goes before each command.
+suites() {
+  local kind="$1" preset="$2" suite
+  shift 2
+  for suite in $(suites_of "$preset" .); do
+    run "${preset#host-} $suite" "$@" timeout "$limit" "build/$preset/tests/$suite" &
+  done
+  wait
+  for suite in $(suites_of "$preset" .); do
+    stage "$kind" "${preset#host-} $suite"
+  done
+}
+
 kvring_say "looking for what is needed"
 kvring_packages clang-format
 kvring_cccl || kvring_die "no CCCL headers"
@@ -133,9 +156,7 @@ if [ "$quick" = 0 ]; then
 fi
 
 stage step "host build" kvring_build host
-for suite in $(suites_of host .); do
-  stage suite "host $suite" timeout "$limit" "build/host/tests/$suite"
-done
+suites suite host
 [ -n "$(suites_of host .)" ] || {
   kvring_say "no test suite was built: that is a failure"
   failed=$((failed + 1))
@@ -147,17 +168,14 @@ fi
 if [ "$asan" = 1 ]; then
   # Real weights are left to the host run: here their cases skip themselves.
   stage step "asan build" kvring_build host-asan suites
-  for suite in $(suites_of host-asan .); do
-    stage again "asan $suite" env -u KVRING_GEMMA3 -u KVRING_SMOLLM2 -u KVRING_LONG \
-      ASAN_OPTIONS=strict_string_checks=1 \
-      UBSAN_OPTIONS=print_stacktrace=1 timeout "$limit" "build/host-asan/tests/$suite"
-  done
+  suites again host-asan env -u KVRING_GEMMA3 -u KVRING_SMOLLM2 -u KVRING_LONG \
+    ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1
 fi
 
 # Ends with `mutants: N killed, N survived`, which is turned into a count line.
 mutants() {
   local text="$logs/mutants.txt" code
-  timeout "$((2 * limit))" python3 tests/mutants.py | tee "$text"
+  timeout "$((2 * limit))" python3 tests/mutants.py --jobs "$kvring_jobs" | tee "$text"
   code=${PIPESTATUS[0]}
   sed -nE 's/^mutants: ([0-9]+) killed, ([0-9]+) survived$/\1 passed, \2 failed, 0 skipped/p' "$text"
   return "$code"
