@@ -38,6 +38,8 @@ struct AttendDecode {
   static constexpr bool inbox_apart = parts_in_cluster > 1 &&
                                       sizeof(typename Block::SharedStorage) + sizeof(Inbox) <=
                                           shared_bytes_per_block(compiled_arch());
+  static constexpr bool fits = parts_in_cluster == 1 || inbox_apart ||
+                               sizeof(Inbox) <= 2 * Block::keys * Block::HeadTile::pitch;
   struct NoInbox {};
   struct SharedStorage {
     typename Block::SharedStorage block;
@@ -100,8 +102,7 @@ struct AttendDecode {
     if constexpr (inbox_apart) {
       return shared.inbox;
     } else {
-      static_assert(parts_in_cluster == 1 ||
-                    sizeof(Inbox) <= 2 * Block::keys * Block::HeadTile::pitch);
+      static_assert(fits);
       return *reinterpret_cast<Inbox*>(shared.block.k);
     }
   }
@@ -184,42 +185,47 @@ void attend_decode(const Cuda& backend, Policy, View cache, Batch batch,
 
   const auto launch = [&]<int cluster>(std::integral_constant<int, cluster>) {
     using Kernel = AttendDecode<Policy, View, rows, most_valid, cluster>;
-    launch_kernel<Kernel>(
-        backend,
-        {.grid = {static_cast<unsigned>(plan.parts), static_cast<unsigned>(heads.kv),
-                  static_cast<unsigned>(batch.count * row_tiles)},
-         .cluster = cluster,
-         .overlaps_predecessor = compiled_arch() >= 90},
-        {.cache = cache,
-         .segments = batch.segments,
-         .q = q,
-         .out = out,
-         .score = score,
-         .parts = PartSums<heads>::in(scratch, batch.rows, plan.parts),
-         .row_tiles = row_tiles});
-  };
-  if (plan.one_launch && plan.parts == 16) {
-    require(has_wide_clusters(compiled_arch()),
-            "decode attention in a cluster of 16: compiled for sm_", compiled_arch(),
-            ", whose clusters have 8 blocks at most; plan for it");
-    if constexpr (has_wide_clusters(compiled_arch())) {
-      constexpr auto tiles = static_cast<int>(ceil_div(packed, 16));
-      launch_kernel<AttendInCluster<Policy, View, packed <= 16 ? packed : 16, tiles, 16,
-                                    DecodePlan::wide_cluster_keys>>(
+    require(Kernel::fits, "decode attention of ", most_rows, " rows in a cluster of ", cluster,
+            ": what its blocks send does not fit the shared memory of sm_", compiled_arch());
+    if constexpr (Kernel::fits) {
+      launch_kernel<Kernel>(
           backend,
-          {.grid = {16, static_cast<unsigned>(heads.kv),
-                    static_cast<unsigned>(batch.count * tiles)},
-           .cluster = 16,
-           .overlaps_predecessor = true},
-          {.cache = cache, .segments = batch.segments, .q = q, .out = out, .score = score});
+          {.grid = {static_cast<unsigned>(plan.parts), static_cast<unsigned>(heads.kv),
+                    static_cast<unsigned>(batch.count * row_tiles)},
+           .cluster = cluster,
+           .overlaps_predecessor = compiled_arch() >= 90},
+          {.cache = cache,
+           .segments = batch.segments,
+           .q = q,
+           .out = out,
+           .score = score,
+           .parts = PartSums<heads>::in(scratch, batch.rows, plan.parts),
+           .row_tiles = row_tiles});
     }
-    return;
-  }
+  };
   if (plan.one_launch) {
-    require(plan.parts == 4 || plan.parts == 8, "decode attention in one launch of ", plan.parts,
-            " parts; clusters have 4, 8 or 16");
-    plan.parts == 8 ? launch(std::integral_constant<int, 8>{})
-                    : launch(std::integral_constant<int, 4>{});
+    require(plan.parts == 4 || plan.parts == 8 || plan.parts == 16,
+            "decode attention in one launch of ", plan.parts, " parts; clusters have 4, 8 or 16");
+    require(plan.parts <= 8 || has_wide_clusters(compiled_arch()),
+            "decode attention in a cluster of 16 on sm_", compiled_arch(),
+            ", whose clusters have 8 blocks at most; let plan_decode choose for it");
+    if constexpr (has_wide_clusters(compiled_arch())) {
+      if (plan.parts == 16) {
+        constexpr int valid = packed <= 16 ? packed : 16;
+        constexpr auto tiles = static_cast<int>(ceil_div(packed, 16));
+        using Kernel =
+            AttendInCluster<Policy, View, valid, tiles, 16, DecodePlan::wide_cluster_keys>;
+        launch_kernel<Kernel>(
+            backend,
+            {.grid = {16, static_cast<unsigned>(heads.kv),
+                      static_cast<unsigned>(batch.count * tiles)},
+             .cluster = 16,
+             .overlaps_predecessor = true},
+            {.cache = cache, .segments = batch.segments, .q = q, .out = out, .score = score});
+      }
+    }
+    if (plan.parts == 8) launch(std::integral_constant<int, 8>{});
+    if (plan.parts == 4) launch(std::integral_constant<int, 4>{});
     return;
   }
   launch(std::integral_constant<int, 1>{});

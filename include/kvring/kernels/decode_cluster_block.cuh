@@ -131,8 +131,8 @@ class ClusterBlock {
     auto& to = shared_.tiles[buffer];
     const bool exists = tile <= at_.last;
     const int begin = at_.begin - tile, end = at_.last + 1 - tile;
-    if (tile == 0) Copies::queries(shared_, packed_, q);
     if (exists) load_rows(to.k, tiles.k(), tiles.slot(), begin, end);
+    if (tile == 0) Copies::queries(shared_, packed_, q);
     arch::commit_copies();
     if (exists) load_rows(to.v, tiles.v(), tiles.slot(), begin, end);
     arch::commit_copies();
