@@ -29,7 +29,7 @@ from dataclasses import dataclass
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
 CXX = os.environ.get("CXX", "g++")
-FLAGS = ["-std=c++20", "-O1", "-w", f"-I{TESTS}"]
+FLAGS = ["-std=c++20", "-Og", "-w", f"-I{TESTS}"]
 NVCC = os.environ.get("NVCC", "nvcc")
 DEVICE_FLAGS = ["-std=c++20", "-O3", "-w", "-gencode", "arch=compute_90a,code=sm_90a", f"-I{TESTS}", "-lcuda"]
 SECONDS = 300  # for one test to end
