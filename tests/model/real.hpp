@@ -85,7 +85,7 @@ Distance score(const RealModel<Model>& model, const Oracle& oracle,
   }
 
   Distance distance;
-  constexpr std::int64_t block = 64;
+  constexpr std::int64_t block = 256;  // the table of tokens is widened once for each
   std::vector<float> logits(block * vocabulary), lse(block);
   prefill(decoder, 0, oracle.ids, Wanted::all, [&](Span span) {
     for (std::int64_t row = 0; row < span.rows; row += block) {
