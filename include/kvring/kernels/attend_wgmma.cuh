@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kvring/arch/cluster.cuh"
 #include "kvring/kernels/launch_kernel.cuh"
 #include "kvring/kernels/wgmma_layout.cuh"
 #include "kvring/kernels/wgmma_load.cuh"
@@ -56,11 +57,13 @@ struct AttendWgmma {
       arch::prefetch_map(params.out);
     }
     __syncthreads();
+    arch::wait_for_predecessor();
     if (warpgroup == warpgroups) {
       arch::fewer_registers<shape.loading_registers>();
       const int thread = static_cast<int>(threadIdx.x) - warpgroups * 128;
-      if (thread == 0) Load::load_queries(params, shared);
-      if (thread == 32) Load::load_tiles(params, shared);
+      const int warp = __shfl_sync(~0u, thread / 32, 0);
+      if (warp == 0 && arch::elect_one()) Load::load_queries(params, shared);
+      if (warp == 1 && arch::elect_one()) Load::load_tiles(params, shared);
       if (thread >= 64) Load::clear(shared, thread - 64);
     } else {
       arch::more_registers<(3 * 168 - shape.loading_registers) /
@@ -215,15 +218,18 @@ void attend_wgmma(const Cuda& backend, Policy, View cache, Batch batch,
 
   constexpr int group = Kernel::group, columns = Kernel::columns, blocks = Kernel::blocks;
   const arch::TensorShape query_shape = detail::query_shape<heads>(batch.rows);
-  const std::array<int, 5> query_box{columns, group, 64 / group, blocks, 1};
+  const std::array<int, 5> query_box{columns, group, 64 / group, 1, 1};
+  const std::array<int, 5> out_box{columns, group, 64 / group, blocks, 1};
   int device = 0, multiprocessors = 0;
   check_cuda(cudaGetDevice(&device));
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   const std::int64_t items = tiles.count() * heads.kv;
-  launch_kernel<Kernel>(backend, {.grid = static_cast<unsigned>(smaller(items, multiprocessors))},
+  launch_kernel<Kernel>(backend,
+                        {.grid = static_cast<unsigned>(smaller(items, multiprocessors)),
+                         .overlaps_predecessor = true},
                         {.q = arch::tensor_map(q, query_shape, query_box),
                          .out = arch::tensor_map(static_cast<const typename View::Element*>(out),
-                                                 query_shape, query_box),
+                                                 query_shape, out_box),
                          .k = WgmmaTiles<View, Kernel::keys>::of_keys(cache),
                          .v = WgmmaTiles<View, Kernel::keys>::of_values(cache),
                          .cache = cache,

@@ -14,16 +14,16 @@ namespace kvring {
 /// that its rows see lies before it.
 struct WorkItem {
   bool exists = false;
-  int kv_head, sequence;
-  int first_row;    // in the launch, of the first packed row
-  int valid;        // packed rows that exist
-  int first, last;  // positions of the first and the last of them
-  int begin;        // the first key that one of them sees
-  int tiles;
-  int slot;  // of the newest tile
+  int kv_head = 0, sequence = 0;
+  int first_row = 0;        // in the launch, of the first packed row
+  int valid = 0;            // packed rows that exist
+  int first = 0, last = 0;  // positions of the first and the last of them
+  int begin = 0;            // the first key that one of them sees
+  int tiles = 0;
+  int slot = 0;  // of the newest tile
   // Rows of the stage, where there is one: of the first tile, were it staged, and of the first
   // staged key.
-  int stage_row, stage_begin;
+  int stage_row = 0, stage_begin = 0;
 };
 
 template <LayerPolicy Policy, class View, int rows, int keys>
