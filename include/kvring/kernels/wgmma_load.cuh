@@ -132,14 +132,13 @@ class WgmmaLoad {
 
   /// Nanoseconds between the loads of an item's queries, block of columns by block. All blocks of
   /// the grid turn to their next items at about the same time; queries, which nobody waits for yet,
-  /// would then stand before the keys and values that are waited for. So they are spread over two
-  /// thirds of an item of a window, by the rate at which tensor cores multiply at 1.6 GHz.
+  /// would then stand before the keys and values that are waited for. So they are spread over half
+  /// an item of a window, by the rate at which tensor cores multiply at 1.6 GHz.
   static constexpr unsigned query_pause = [] {
     if (Policy::window == unbounded) return 0u;
     constexpr std::int64_t flops_in_ns = 6554, most = 2000;
     const std::int64_t flops = 4 * rows * (smaller(Policy::window, 1 << 20) + keys) * heads.dim;
-    return static_cast<unsigned>(
-        smaller(flops / flops_in_ns * 2 / (3 * warpgroups * blocks), most));
+    return static_cast<unsigned>(smaller(flops / flops_in_ns / (2 * warpgroups * blocks), most));
   }();
 
   /// The work items of this block, in order; those of dense layers, which get shorter, forth and
