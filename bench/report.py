@@ -8,6 +8,9 @@
 
 The parts of the page stand between <!-- report: NAME --> and <!-- end of report -->.
 
+A session that measured decode and append alone, after the one that measured everything, may stand in
+results/decode-DATE.json, of the same form: those rows of the page, with their floors and peers, come from it.
+
 The floor of a row is what the machine allows, measured in the same session: arithmetic at the rate of a
 bf16 product of 8192 x 8192 x 8192, bytes at the rate of a copy of 1 GiB, and never less than the time of an
 empty kernel. For f32 it is the rate of fused multiply-adds that the chip's clock allows.
@@ -420,6 +423,15 @@ def refusals_part(report):
     return "\n".join(f"- {peer}, {', '.join(dict.fromkeys(dims))}: {reason}" for (peer, reason), dims in lines.items())
 
 
+DECODE = ("decode", "fused_append", "append")
+
+
+def with_decode_of(report, later):
+    """The report with the rows of decode and append of a later session, whole: no row mixes sessions."""
+    fresh = {row["name"]: row for row in kinds(later, *DECODE)}
+    return report | {"rows": [fresh.get(row["name"], row) for row in report["rows"]]}
+
+
 def source_part(report, file):
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     ceilings = report["ceilings"]
@@ -553,7 +565,12 @@ def main():
     if file is None:
         sys.exit("no bench/results/device-*.json: run bench/device.sh on a machine with a GPU")
     report = load(file)
-    parts = {"source": source_part(report, file), "prefill": prefill_part(report), "decode": decode_part(report),
+    source = source_part(report, file)
+    decode_file = max(RESULTS.glob("decode-*.json"), default=None)
+    if decode_file and not options.results and load(decode_file)["date"] > report["date"]:
+        source += "\n\nDecode and append: " + source_part(load(decode_file), decode_file)
+        report = with_decode_of(report, load(decode_file))
+    parts = {"source": source, "prefill": prefill_part(report), "decode": decode_part(report),
              "rest": rest_part(report), "models": models_part(report), "refusals": refusals_part(report), "predictions": predictions_part(report),
              "ptxas": ptxas_part(RESULTS), "limits": limits_part(RESULTS)}
     wanted = {PAGE: written(PAGE.read_text(encoding="utf-8"), parts), PLOTS["length"]: length_plot(report),

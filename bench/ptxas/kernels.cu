@@ -92,6 +92,8 @@ int main() {
   wgmma<Dense, gemma512>("prefill by wgmma, hd 512, 8/2, causal");
 #if __CUDA_ARCH_LIST__ >= 900
   decode<Swa<512>, gemma256, 8>("decode, hd 256, 8/2, W 512, cluster of 8");
+  show<AttendInCluster<Swa<512>, CacheView<Storage<Swa<512>>, gemma256, bf16>, 4, 1, 16,
+                       DecodePlan::wide_cluster_keys>>("decode, hd 256, 8/2, W 512, cluster of 16");
 #endif
   decode<Dense, llama128, 1>("decode, hd 128, 32/8, causal");
   decode<Dense, gemma256, 1>("decode, hd 256, 8/2, causal");
