@@ -140,7 +140,7 @@ export KVRING_BIN="$PWD/build/host/bin"
 # Threads that wait should sleep: suites run thousands of short parallel loops, and other work may
 # share the machine.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
-limit=$((long ? 5400 : 900)) # seconds for one suite
+limit=$((long ? 5400 : 1500)) # seconds for one suite, beside others
 
 stage suite "ladder self-test" tests/layout/ladder.py --self-test
 stage suite "ladder" tests/layout/ladder.py
@@ -175,7 +175,7 @@ fi
 # Ends with `mutants: N killed, N survived`, which is turned into a count line.
 mutants() {
   local text="$logs/mutants.txt" code
-  timeout "$((2 * limit))" python3 tests/mutants.py --jobs "$kvring_jobs" | tee "$text"
+  timeout "$limit" python3 tests/mutants.py --jobs "$kvring_jobs" | tee "$text"
   code=${PIPESTATUS[0]}
   sed -nE 's/^mutants: ([0-9]+) killed, ([0-9]+) survived$/\1 passed, \2 failed, 0 skipped/p' "$text"
   return "$code"

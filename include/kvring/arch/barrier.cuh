@@ -8,15 +8,6 @@
 
 namespace kvring::arch {
 
-/// True for one lane of a warp whose lanes are all here: the compiler then knows that what follows
-/// runs in a single lane, and issues copies without a loop over lanes.
-__device__ inline bool elect_one() {
-  std::uint32_t elected;
-  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.b32 %0, 1, 0, p;\n}\n"
-               : "=r"(elected));
-  return elected != 0;
-}
-
 /// Completes a phase when `arrivals` have come and all bytes that were announced. A waiter names
 /// the parity of the phase that it waits for: 0 for the first, 1 for the second, 0 ...
 class Barrier {

@@ -31,6 +31,15 @@ __device__ inline void fewer_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(Count));
 }
 
+/// True for one lane of a warp whose lanes are all here: the compiler then knows that what follows
+/// runs in a single lane, and issues copies without a loop over lanes.
+__device__ inline bool elect_one() {
+  std::uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.b32 %0, 1, 0, p;\n}\n"
+               : "=r"(elected));
+  return elected != 0;
+}
+
 /// Where an operand lies: atoms of 8 rows of 128 or 64 bytes, permuted as tensor maps do.
 /// `leading`: bytes between blocks of columns of a matrix that is read across its rows.
 template <int row_bytes = 128>

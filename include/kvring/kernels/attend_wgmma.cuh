@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kvring/arch/cluster.cuh"
+#include "kvring/arch/wgmma.cuh"
 #include "kvring/kernels/launch_kernel.cuh"
 #include "kvring/kernels/wgmma_layout.cuh"
 #include "kvring/kernels/wgmma_load.cuh"

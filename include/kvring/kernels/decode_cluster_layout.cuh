@@ -9,8 +9,8 @@
 
 namespace kvring {
 
-/// Eight warps split a tile's scores by keys and by dims of the
-/// head, its softmax by rows, its sums by columns.
+/// Eight warps split a tile's scores by keys and by dims of the head, its softmax by rows, its sums
+/// by columns.
 template <class View, int tile_keys>
 struct ClusterLayout {
   using T = typename View::Element;
