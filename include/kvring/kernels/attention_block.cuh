@@ -151,7 +151,7 @@ class AttentionBlock {
     for (int i = static_cast<int>(threadIdx.x); i < rows * chunks; i += threads) {
       const int row = i / chunks, chunk = i % chunks;
       if (packed.begin + row >= packed.end) break;
-      *reinterpret_cast<uint4*>(out + Layout::query_offset(packed, row) + chunk * 8) =
+      *reinterpret_cast<uint4*>(out + packed.template query_offset<heads>(row) + chunk * 8) =
           *reinterpret_cast<const uint4*>(shared_.q + HeadTile::offset(row, chunk));
     }
   }
@@ -194,7 +194,7 @@ class AttentionBlock {
   /// Rows that exist, and elements before one of them in q and out; after attend().
   __device__ int valid_rows() const { return shared_.packed.end - shared_.packed.begin; }
   __device__ std::int64_t query_offset(int row) const {
-    return Layout::query_offset(shared_.packed, row);
+    return shared_.packed.template query_offset<heads>(row);
   }
 
  private:

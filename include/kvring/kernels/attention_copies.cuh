@@ -29,7 +29,7 @@ struct AttentionCopies {
       const int row = first + i;
       if (row >= rows) break;
       const bool exists = packed.begin + row < packed.end;
-      const T* from = q + Layout::query_offset(packed, exists ? row : 0) + chunk * 8;
+      const T* from = q + packed.template query_offset<heads>(exists ? row : 0) + chunk * 8;
 #pragma unroll
       for (int c = 0; c < head_dim / 8; c += 8) {
         if (chunk + c < head_dim / 8) {

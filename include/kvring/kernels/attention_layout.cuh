@@ -19,6 +19,15 @@ struct PackedRows {
   int first_row;   // of the segment, in the launch
   int begin, end;
   int kv_head;
+
+  /// Elements before a row of the block in q and out.
+  template <Heads heads>
+  __device__ std::int64_t query_offset(int row) const {
+    constexpr auto group = static_cast<int>(heads.group());
+    const int x = begin + row;
+    return (std::int64_t{first_row + x / group} * heads.q + kv_head * group + x % group) *
+           heads.dim;
+  }
 };
 
 template <class View, MmaShape block_shape>
@@ -73,14 +82,6 @@ struct AttentionLayout {
       return band * band_rows + m * 16 + half * 8 + lane / 4;
     }
   };
-
-  /// Elements before a row of the block in q and out.
-  __device__ static std::int64_t query_offset(const PackedRows& packed, int row) {
-    const int x = packed.begin + row;
-    return (std::int64_t{packed.first_row + x / group} * heads.q + packed.kv_head * group +
-            x % group) *
-           heads.dim;
-  }
 };
 
 }  // namespace kvring

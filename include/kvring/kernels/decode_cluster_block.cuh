@@ -100,7 +100,9 @@ class ClusterBlock {
   }
 
   __device__ int valid_rows() const { return packed_.end - packed_.begin; }
-  __device__ std::int64_t query_offset(int row) const { return Layout::query_offset(packed_, row); }
+  __device__ std::int64_t query_offset(int row) const {
+    return packed_.template query_offset<heads>(row);
+  }
 
  private:
   using HeadTile = typename Layout::HeadTile;

@@ -41,14 +41,6 @@ struct ClusterLayout {
     alignas(16) float scores[dim_groups][rows][keys + 8];  // 8 more: no bank twice
     float correction[rows];
   };
-
-  /// Elements before a row of the block in q and out.
-  __device__ static std::int64_t query_offset(const PackedRows& packed, int row) {
-    const int x = packed.begin + row;
-    return (std::int64_t{packed.first_row + x / group} * heads.q + packed.kv_head * group +
-            x % group) *
-           heads.dim;
-  }
 };
 
 }  // namespace kvring
